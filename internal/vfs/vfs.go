@@ -32,8 +32,9 @@ type FS interface {
 	// Usage reports the space of the file system that holds name.
 	Usage(name string) (Usage, error)
 	// Lock takes an exclusive fcntl record lock on byte 0 of name, creating it if needed, without
-	// waiting. A lock held elsewhere, in this process or another, is a [*LockedError].
-	// Closing the result gives the lock back.
+	// waiting, and leaves the four bytes "lock" in it, as Apache does. A lock held elsewhere, in this
+	// process or another, is a [*LockedError]. Closing the result gives the lock back; so does the
+	// close of any other descriptor of the same file in this process, so nobody else may open it.
 	Lock(name string) (io.Closer, error)
 }
 

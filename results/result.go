@@ -225,6 +225,8 @@ type Resources struct {
 	SwapInOut       *int64   `json:"swap_in_out_pages,omitempty"`
 	CtxSwitches     int64    `json:"ctx_switches,omitempty"`
 	FreeDiskFrac    *float64 `json:"free_disk_frac,omitempty"`
+	FreqChange      *float64 `json:"freq_change_frac,omitempty"` // CPU frequency, or thermal throttling, start to end
+	ClockStepUS     *float64 `json:"clock_step_us,omitempty"`    // wall clock against monotonic clock
 }
 
 // Ptr returns a pointer to v: for the optional fields above.
@@ -264,15 +266,15 @@ type Bottleneck string
 const (
 	BottleneckGenerator Bottleneck = "generator"
 	BottleneckClientCPU Bottleneck = "client-cpu"
-	BottleneckEngineCPU Bottleneck = "engine-cpu" // the broker's, once there is one
+	BottleneckEngineCPU Bottleneck = "engine-cpu" // in process: engine and generator share the cores
+	BottleneckBrokerCPU Bottleneck = "broker-cpu"
 	BottleneckFlush     Bottleneck = "flush"
 	BottleneckDisk      Bottleneck = "disk-bandwidth"
 	BottleneckNetwork   Bottleneck = "network"
 	BottleneckReplica   Bottleneck = "replica"
 	BottleneckLock      Bottleneck = "lock"
 	BottleneckWindow    Bottleneck = "window"
-	BottleneckRate      Bottleneck = "offered-rate" // an open loop that kept its schedule
-	BottleneckNone      Bottleneck = "none"
+	BottleneckNone      Bottleneck = "none" // an open loop that kept its schedule, or nothing to tell
 )
 
 // Limits relates a result to the probe.
@@ -332,7 +334,3 @@ type Gate struct {
 	Status GateStatus `json:"status"`
 	Note   string     `json:"note,omitempty"`
 }
-
-// Class is a durability class: what an acknowledgement means. Numbers of different classes are
-// never ranked together.
-type Class string

@@ -1,0 +1,103 @@
+package results
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// FormatDuration prints a duration with three significant digits and a unit that keeps it
+// readable: 950 ns, 12.3 µs, 1.04 ms, 2.5 s.
+func FormatDuration(d time.Duration) string { return FormatUS(float64(d) / 1000) }
+
+// FormatUS prints microseconds like FormatDuration.
+func FormatUS(us float64) string {
+	switch a := math.Abs(us); {
+	case math.IsNaN(us) || math.IsInf(us, 0):
+		return "n/a"
+	case a == 0:
+		return "0 µs"
+	case a < 1:
+		return sig3(us*1000) + " ns"
+	case a < 1000:
+		return sig3(us) + " µs"
+	case a < 1e6:
+		return sig3(us/1e3) + " ms"
+	}
+	return sig3(us/1e6) + " s"
+}
+
+// FormatCount prints a count or a rate with three significant digits: 950, 12.3 k, 1.04 M.
+func FormatCount(v float64) string {
+	switch a := math.Abs(v); {
+	case math.IsNaN(v) || math.IsInf(v, 0):
+		return "n/a"
+	case a < 1000:
+		return sig3(v)
+	case a < 1e6:
+		return sig3(v/1e3) + " k"
+	case a < 1e9:
+		return sig3(v/1e6) + " M"
+	}
+	return sig3(v/1e9) + " G"
+}
+
+// FormatRate prints messages per second: "148 k msg/s".
+func FormatRate(v float64) string { return FormatCount(v) + " msg/s" }
+
+// FormatBytes prints bytes with three significant digits: 1.06 GiB.
+func FormatBytes(v float64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB"}
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return "n/a"
+	}
+	i := 0
+	for i+1 < len(units) && math.Abs(v) >= 1000 {
+		v /= 1024
+		i++
+	}
+	return sig3(v) + " " + units[i]
+}
+
+// sig3 prints three significant digits without an exponent and without trailing zeros behind
+// the point beyond those digits.
+func sig3(v float64) string {
+	a := math.Abs(v)
+	switch {
+	case a == math.Trunc(a) && a < 1000:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case a >= 99.95:
+		return strconv.FormatFloat(v, 'f', 0, 64)
+	case a >= 9.995:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	case a >= 0.9995:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64)
+}
+
+func percent(f float64) string {
+	switch p := f * 100; {
+	case p == 0:
+		return "0 %"
+	case math.Abs(p) < 0.1:
+		return "< 0.1 %"
+	case math.Abs(p) < 10:
+		return fmt.Sprintf("%.1f %%", p)
+	default:
+		return fmt.Sprintf("%.0f %%", p)
+	}
+}
+
+// FormatPercent prints a share of one as a percentage.
+func FormatPercent(f float64) string { return percent(f) }
+
+// FormatPercentile prints percentile p of n samples from its value in µs, or why it is not
+// printed.
+func FormatPercentile(p, us float64, n int64) string {
+	if !SupportsPercentile(p, n) {
+		return fmt.Sprintf("n/a (n=%s)", FormatCount(float64(n)))
+	}
+	return FormatUS(us)
+}

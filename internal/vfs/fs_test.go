@@ -292,15 +292,42 @@ func TestLockInProcess(t *testing.T) {
 	})
 }
 
+// Shows that a directory can be locked without leaving anything in it.
+func TestLockDirectory(t *testing.T) {
+	each(t, func(t *testing.T, fs FS, dir string) {
+		require.NoError(t, fs.MkdirAll(dir+"/log", 0o755))
+		l, err := fs.Lock(dir + "/log")
+		require.NoError(t, err)
+		_, err = fs.Lock(dir + "/log")
+		var locked *LockedError
+		require.ErrorAs(t, err, &locked)
+		require.Equal(t, os.Getpid(), locked.PID)
+		list, err := fs.ReadDir(dir + "/log")
+		require.NoError(t, err)
+		require.Empty(t, list)
+		require.NoError(t, l.Close())
+		l, err = fs.Lock(dir + "/log")
+		require.NoError(t, err)
+		require.NoError(t, l.Close())
+	})
+}
+
 // Shows that the registry goes by inode: another name of the same file is the same lock, and the
 // refused attempt does not drop it for other processes.
 func TestLockBetweenProcesses(t *testing.T) {
+	t.Run("file", func(t *testing.T) { testLockBetweenProcesses(t, "lock") })
+	t.Run("directory", func(t *testing.T) { testLockBetweenProcesses(t, "log") })
+}
+
+func testLockBetweenProcesses(t *testing.T, last string) {
+	t.Helper()
 	dir := t.TempDir()
-	name := filepath.Join(dir, "lock")
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "log"), 0o755))
+	name := filepath.Join(dir, last)
 	l, err := OS.Lock(name)
 	require.NoError(t, err)
 	require.NoError(t, os.Symlink(dir, filepath.Join(dir, "other")))
-	_, err = OS.Lock(filepath.Join(dir, "other", "lock"))
+	_, err = OS.Lock(filepath.Join(dir, "other", last))
 	var locked *LockedError
 	require.ErrorAs(t, err, &locked)
 

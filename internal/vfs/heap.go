@@ -506,9 +506,14 @@ func (h *Heap) Lock(name string) (io.Closer, error) {
 		return nil, &LockedError{Path: name, PID: os.Getpid()}
 	}
 	h.locks[key] = struct{}{}
+	n, err := h.find(name)
+	isDir := err == nil && n.dir
 	h.mu.Unlock()
 
 	lock := &heapLock{h: h, key: key}
+	if isDir {
+		return lock, nil
+	}
 	f, err := h.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err == nil {
 		_, err = f.WriteAt([]byte(lockText), 0)

@@ -2,8 +2,11 @@ package vfs
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -355,7 +358,7 @@ func (m *osMapping) Close() error {
 	return nil
 }
 
-// lockTable holds the record locks of this process. The kernel gives a second lock of the same
+// lockTable holds the locks of this process. The kernel gives a second record lock of the same
 // process freely, and forgets all of them when any descriptor of the file is closed, so a second
 // taker must be refused before it opens anything.
 var lockTable = struct {
@@ -369,22 +372,30 @@ func (osFS) Lock(name string) (io.Closer, error) {
 	lockTable.Lock()
 	defer lockTable.Unlock()
 
+	fail := func(err error) (io.Closer, error) {
+		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+	}
 	var st unix.Stat_t
 	err := retry(func() error { return unix.Stat(name, &st) })
 	if err == nil && lockTable.held[inode{st.Dev, st.Ino}] {
 		return nil, &LockedError{Path: name, PID: os.Getpid()}
 	}
+	isDir := err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+	flag := unix.O_RDWR | unix.O_CREAT | unix.O_CLOEXEC
+	if isDir {
+		flag = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC
+	}
 	var fd int
 	err = retry(func() (err error) {
-		fd, err = unix.Open(name, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+		fd, err = unix.Open(name, flag, 0o644)
 		return err
 	})
 	if err != nil {
-		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+		return fail(err)
 	}
 	if err := retry(func() error { return unix.Fstat(fd, &st) }); err != nil {
 		_ = unix.Close(fd) // nothing was written
-		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+		return fail(err)
 	}
 	id := inode{st.Dev, st.Ino}
 	if lockTable.held[id] {
@@ -392,29 +403,71 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		// descriptor would drop that lock, so it stays open.
 		return nil, &LockedError{Path: name, PID: os.Getpid()}
 	}
-	want := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
-	err = retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &want) })
+	take := takeFile
+	if isDir {
+		take = takeDir
+	}
+	pid, err := take(fd, id)
 	if err == unix.EAGAIN || err == unix.EACCES { //nolint:errorlint // a bare errno
-		holder := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
-		pid := 0
-		if unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &holder) == nil && holder.Type != unix.F_UNLCK {
-			pid = int(holder.Pid)
-		}
 		_ = unix.Close(fd) // we hold nothing on it
 		return nil, &LockedError{Path: name, PID: pid}
 	}
-	if err == nil {
-		_, err = unix.Pwrite(fd, []byte(lockText), 0)
-	}
-	if err == nil {
-		err = retry(func() error { return unix.Fsync(fd) })
-	}
 	if err != nil {
 		_ = unix.Close(fd) // the error above is the one to report
-		return nil, &os.PathError{Op: "lock", Path: name, Err: err}
+		return fail(err)
 	}
 	lockTable.held[id] = true
 	return &osLock{name: name, id: id, fd: fd}, nil
+}
+
+// takeFile locks byte 0 and writes the text; with EAGAIN it names the holder.
+func takeFile(fd int, _ inode) (pid int, err error) {
+	want := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
+	err = retry(func() error { return unix.FcntlFlock(uintptr(fd), unix.F_SETLK, &want) })
+	if err != nil {
+		holder := unix.Flock_t{Type: unix.F_WRLCK, Len: 1}
+		if unix.FcntlFlock(uintptr(fd), unix.F_GETLK, &holder) == nil && holder.Type != unix.F_UNLCK {
+			pid = int(holder.Pid)
+		}
+		return pid, err
+	}
+	if _, err := unix.Pwrite(fd, []byte(lockText), 0); err != nil {
+		return 0, err
+	}
+	return 0, retry(func() error { return unix.Fsync(fd) })
+}
+
+// takeDir locks a directory; with EAGAIN it names the holder if /proc tells.
+func takeDir(fd int, id inode) (pid int, err error) {
+	err = retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
+	switch err { //nolint:errorlint // bare errnos
+	case unix.EAGAIN:
+		return flockHolder(id), err
+	case unix.EBADF, unix.ENOLCK, unix.EOPNOTSUPP:
+		// Network file systems may not lock what is open for reading. The registry of this process
+		// and the lock file of the store remain.
+		return 0, nil
+	}
+	return 0, err
+}
+
+// flockHolder looks for the owner of a flock: "1: FLOCK ADVISORY WRITE <pid> <maj>:<min>:<ino> 0 EOF".
+func flockHolder(id inode) (pid int) {
+	b, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], ":"+strconv.FormatUint(id.ino, 10)) {
+			continue
+		}
+		dev := fmt.Sprintf("%02x:%02x:", unix.Major(id.dev), unix.Minor(id.dev))
+		if n, err := strconv.Atoi(f[4]); err == nil && (pid == 0 || strings.HasPrefix(f[5], dev)) {
+			pid = n
+		}
+	}
+	return pid
 }
 
 type osLock struct {

@@ -31,10 +31,13 @@ type FS interface {
 	SyncFS(name string) error
 	// Usage reports the space of the file system that holds name.
 	Usage(name string) (Usage, error)
-	// Lock takes an exclusive fcntl record lock on byte 0 of name, creating it if needed, without
-	// waiting, and leaves the four bytes "lock" in it, as Apache does. A lock held elsewhere, in this
-	// process or another, is a [*LockedError]. Closing the result gives the lock back; so does the
-	// close of any other descriptor of the same file in this process, so nobody else may open it.
+	// Lock takes an exclusive lock on name without waiting. A lock held elsewhere, in this process or
+	// another, is a [*LockedError]. Closing the result gives it back.
+	//
+	// A directory is locked with flock, which leaves nothing behind in it. Anything else is a lock
+	// file, created if needed: an fcntl record lock on byte 0, as Java takes it, and the four bytes
+	// "lock" as content, as Apache leaves them. The kernel drops that lock when any other descriptor
+	// of the file is closed in this process, so nobody else may open it.
 	Lock(name string) (io.Closer, error)
 }
 

@@ -24,18 +24,18 @@ type Range struct{ Min, Max int64 }
 
 // Record is one stored record. CRC is the CRC-32 of all its bytes.
 type Record struct {
-	Topic      string `json:"topic"`
-	Queue      int32  `json:"queue"`
-	Offset     int64  `json:"off"`
-	Pos        int64  `json:"pos"`
-	Size       int    `json:"size"`
-	CRC        uint32 `json:"crc"`
-	StoreTime  int64  `json:"store"`
-	ID         string `json:"id"`
-	Keys       string `json:"keys"`
-	UniqueKey  string `json:"uniq"`
-	Tags       string `json:"tags"`
-	BatchCount int    `json:"batch"`
+	Topic     string `json:"topic"`
+	Queue     int32  `json:"queue"`
+	Offset    int64  `json:"off"`
+	Pos       int64  `json:"pos"`
+	Size      int    `json:"size"`
+	CRC       uint32 `json:"crc"`
+	StoreTime int64  `json:"store"`
+	ID        string `json:"id"`
+	Keys      string `json:"keys"`
+	UniqueKey string `json:"uniq"`
+	Tags      string `json:"tags"`
+	NoEntry   int    `json:"noentry"` // 1: acked, but prepared or rolled back, so in no queue
 }
 
 // KeyQuery is one question to the index and the positions that it answered with.

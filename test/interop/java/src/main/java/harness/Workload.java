@@ -85,7 +85,8 @@ final class Workload {
         AppendMessageResult a = check(r);
         lines.add(new Json().put("op", "put").put("topic", m.getTopic()).put("queue", m.getQueueId())
             .put("off", a.getLogicsOffset()).put("pos", a.getWroteOffset()).put("size", a.getWroteBytes())
-            .put("store", a.getStoreTimestamp()).put("id", a.getMsgId()).line());
+            .put("store", a.getStoreTimestamp()).put("id", a.getMsgId())
+            .put("noentry", dice == 94 || dice == 96 ? 1 : 0).line());
         return lines;
     }
 
@@ -114,7 +115,7 @@ final class Workload {
             String id = ids[i];
             lines.add(new Json().put("op", "put").put("topic", b.getTopic()).put("queue", b.getQueueId())
                 .put("off", a.getLogicsOffset() + i).put("pos", Long.parseUnsignedLong(id.substring(id.length() - 16), 16))
-                .put("size", 0).put("store", a.getStoreTimestamp()).put("id", id).put("batch", count).line());
+                .put("size", 0).put("store", a.getStoreTimestamp()).put("id", id).put("noentry", 0).line());
         }
         return lines;
     }

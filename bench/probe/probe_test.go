@@ -103,13 +103,18 @@ func TestCancelLeavesNothing(t *testing.T) {
 	for at := range 9 {
 		dir := t.TempDir()
 		ctx, cancel := context.WithCancel(t.Context())
-		_, err := Run(ctx, Options{Dir: dir, Budget: 500 * time.Millisecond, Progress: func(_ string, i, _ int) {
+		p, err := Run(ctx, Options{Dir: dir, Budget: time.Second, Progress: func(_ string, i, _ int) {
 			if i == at {
 				cancel()
 			}
 		}})
+		if ctx.Err() == nil { // a slow machine had no time left for that step
+			require.NoError(t, err)
+			require.NotEmpty(t, p.Start.Skipped)
+		} else {
+			require.ErrorIs(t, err, context.Canceled, "step %d", at)
+		}
 		cancel()
-		require.ErrorIs(t, err, context.Canceled, "step %d", at)
 		require.Empty(t, listing(t, dir), "step %d", at)
 	}
 	dir := t.TempDir()
@@ -132,7 +137,7 @@ func TestMemoryFileSystemIsFlagged(t *testing.T) {
 	dir, err := os.MkdirTemp("/dev/shm", "probe-test-*")
 	require.NoError(t, err)
 	defer func() { require.NoError(t, os.RemoveAll(dir)) }()
-	p, err := Run(t.Context(), Options{Dir: dir, Budget: 300 * time.Millisecond})
+	p, err := Run(t.Context(), Options{Dir: dir, Budget: time.Second})
 	var space *SpaceError
 	if errors.As(err, &space) {
 		t.Skip(err)

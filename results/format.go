@@ -18,11 +18,11 @@ func FormatUS(us float64) string {
 		return "n/a"
 	case a == 0:
 		return "0 µs"
-	case a < 1:
+	case a < 0.9995:
 		return sig3(us*1000) + " ns"
-	case a < 1000:
+	case a < 999.5:
 		return sig3(us) + " µs"
-	case a < 1e6:
+	case a < 999.5e3:
 		return sig3(us/1e3) + " ms"
 	}
 	return sig3(us/1e6) + " s"
@@ -30,18 +30,28 @@ func FormatUS(us float64) string {
 
 // FormatCount prints a count or a rate with three significant digits: 950, 12.3 k, 1.04 M.
 func FormatCount(v float64) string {
-	switch a := math.Abs(v); {
-	case math.IsNaN(v) || math.IsInf(v, 0):
+	if math.IsNaN(v) || math.IsInf(v, 0) {
 		return "n/a"
-	case a < 1000:
-		return sig3(v)
-	case a < 1e6:
-		return sig3(v/1e3) + " k"
-	case a < 1e9:
-		return sig3(v/1e6) + " M"
 	}
-	return sig3(v/1e9) + " G"
+	scale := CountScale(v)
+	return sig3(v/scale) + map[float64]string{1: "", 1e3: " k", 1e6: " M", 1e9: " G"}[scale]
 }
+
+// CountScale is what FormatCount divides by: 1, 1e3, 1e6 or 1e9.
+func CountScale(v float64) float64 {
+	switch a := math.Abs(v); {
+	case a < 999.5:
+		return 1
+	case a < 999.5e3:
+		return 1e3
+	case a < 999.5e6:
+		return 1e6
+	}
+	return 1e9
+}
+
+// FormatSig3 prints three significant digits without an exponent.
+func FormatSig3(v float64) string { return sig3(v) }
 
 // FormatRate prints messages per second: "148 k msg/s".
 func FormatRate(v float64) string { return FormatCount(v) + " msg/s" }
@@ -53,7 +63,7 @@ func FormatBytes(v float64) string {
 		return "n/a"
 	}
 	i := 0
-	for i+1 < len(units) && math.Abs(v) >= 1000 {
+	for i+1 < len(units) && math.Abs(v) >= 999.5 {
 		v /= 1024
 		i++
 	}

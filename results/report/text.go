@@ -1,0 +1,238 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"rmq/results"
+)
+
+// Text writes the terminal screen: one block for a single cell, tables and ranked sentences for
+// a matrix.
+func (r *Renderer) Text(w io.Writer) error {
+	var b strings.Builder
+	if len(r.cells) == 1 && r.cells[0].ran() {
+		r.textCell(&b, r.cells[0])
+	} else if err := r.textMatrix(&b); err != nil {
+		return err
+	}
+	r.textFoot(&b)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// textHead is the first line: what, how often, whether it counts.
+func (r *Renderer) textHead(b *strings.Builder) {
+	m := r.run.Manifest
+	label := ""
+	if m.Label != "" {
+		label = "   " + strings.ToUpper(m.Label)
+	}
+	fmt.Fprintf(b, "rmqbench %s   %s, %s, seed %d   %s%s\n", m.RunID, count(len(m.Cells), "cell"), count(m.Reps, "block"), m.Seed, r.status(), label)
+}
+
+// textCell is the screen of a single cell.
+func (r *Renderer) textCell(b *strings.Builder, v *cellView) {
+	c, s := v.Cell, v.any()
+	r.textHead(b)
+	fmt.Fprintf(b, "commitlog %s_FLUSH + %s, %s, %s, %s × window %d, %s\n",
+		strings.ToUpper(c.Flush), c.Repl, phrase("topics", fmt.Sprint(c.Topics)), results.FormatSize(int64(c.SizeBytes)),
+		phrase("producers", fmt.Sprint(c.Producers)), c.Window, phrase("write", c.Write))
+	fmt.Fprintf(b, "%s   %s   durability %s (%s)\n\n", count(s.Reps, "run"), s.Validity(), s.Class, s.Class.Means())
+	line := func(name, format string, a ...any) { fmt.Fprintf(b, "%-12s %s\n", name, fmt.Sprintf(format, a...)) }
+	if p := v.Closed; p != nil {
+		line("throughput", "%s msg/s    %s    bottleneck: %s", countEstimate(p.Rate), limitText(p), p.Bottleneck)
+		line("", "closed loop, %d outstanding; rate × service time = %.0f", p.InFly, p.Little)
+		line("service", "p50 %s  p99 %s  p99.9 %s  max %s    (n = %s)", results.FormatUS(p.P50.Median), results.FormatUS(p.P99.Median), p999Text(p), results.FormatUS(p.Max), results.FormatCount(float64(p.Samples)))
+	}
+	if p := v.Open; p != nil {
+		line("open loop", "%s offered, %s acked", results.FormatRate(p.Offered), results.FormatRate(p.Rate.Median))
+		line("response", "p50 %s  p99 %s  p99.9 %s  max %s    (from due time, n = %s)", results.FormatUS(p.P50.Median), results.FormatUS(p.P99.Median), p999Text(p), results.FormatUS(p.Max), results.FormatCount(float64(p.Samples)))
+		line("service", "p50 %s  p99 %s", results.FormatUS(p.SvcP50), results.FormatUS(p.SvcP99))
+		line("queueing", "p50 %s  p99 %s    pacing error p99 %s", results.FormatUS(p.QueP50), results.FormatUS(p.QueP99), results.FormatUS(p.PaceP99))
+	}
+	line("cost", "%s, %s written, %s flushes per million messages    device/log bytes %s",
+		optText(s.CPUSPerM, func(x float64) string { return fmt.Sprintf("%.2f cpu-s", x) }), optText(s.BytesPerM, results.FormatBytes), optText(s.FlushesPerM, results.FormatCount),
+		optText(s.WriteAmp, ratioText))
+	b.WriteString("\n")
+}
+
+// maxTable is the closed part: what the cell can do at most.
+func (r *Renderer) maxTable(class results.Class) *table {
+	t := &table{head: append(r.factorHeads(), "<msg/s [95 %]", "share", "<of limit", "<bottleneck", "svc p99", "dev/log", "<valid")}
+	for _, v := range r.ranked(class, results.PartClosed) {
+		s := v.Closed
+		limit := "–"
+		if s.Limit != nil {
+			limit = s.Limit.Label
+		}
+		t.add(append(r.factorCells(v), countEstimate(s.Rate), limitShare(s), limit, string(s.Bottleneck),
+			results.FormatUS(s.SvcP99), optText(s.WriteAmp, ratioText), s.Validity())...)
+	}
+	return t
+}
+
+// latencyTable is the open part.
+func (r *Renderer) latencyTable(class results.Class) *table {
+	t := &table{head: append(r.factorHeads(), "offered/s", "acked/s", "p50", "p99", "p99.9", "max", "svc p99", "queue p99", "<valid")}
+	for _, v := range r.ranked(class, results.PartOpen) {
+		s := v.Open
+		t.add(append(r.factorCells(v), results.FormatCount(s.Offered), results.FormatCount(s.Rate.Median), results.FormatUS(s.P50.Median), results.FormatUS(s.P99.Median),
+			p999Text(s), results.FormatUS(s.Max), results.FormatUS(s.SvcP99), results.FormatUS(s.QueP99), s.Validity())...)
+	}
+	return t
+}
+
+// factorHeads and factorCells give one column to each factor that varies, or one to the cell.
+func (r *Renderer) factorHeads() []string {
+	if len(r.varying) == 0 {
+		return []string{"<cell"}
+	}
+	return slices.Clone(r.varying)
+}
+
+func (r *Renderer) factorCells(v *cellView) []string {
+	if len(r.varying) == 0 {
+		return []string{v.Name}
+	}
+	var cs []string
+	for _, f := range r.varying {
+		l := v.Cell.Level(f)
+		if l == "" {
+			l = "–"
+		}
+		cs = append(cs, l)
+	}
+	return cs
+}
+
+// ranked lists the cells of a class by the part's headline, invalid ones last.
+func (r *Renderer) ranked(class results.Class, p results.Part) []*cellView {
+	part := func(v *cellView) *results.CellSummary {
+		if p == results.PartClosed {
+			return v.Closed
+		}
+		return v.Open
+	}
+	var vs []*cellView
+	for _, v := range r.cells {
+		if s := part(v); s != nil && s.Class == class {
+			vs = append(vs, v)
+		}
+	}
+	slices.SortStableFunc(vs, func(a, b *cellView) int {
+		x, y := part(a), part(b)
+		switch {
+		case x.OnlyInvalid != y.OnlyInvalid:
+			if x.OnlyInvalid {
+				return 1
+			}
+			return -1
+		case p == results.PartClosed && x.Rate.Median != y.Rate.Median:
+			if x.Rate.Median > y.Rate.Median {
+				return -1
+			}
+			return 1
+		case p == results.PartOpen:
+			return a.Num - b.Num // different loads: an order would rank what cannot be ranked
+		}
+		return a.Num - b.Num
+	})
+	return vs
+}
+
+func (r *Renderer) textMatrix(b *strings.Builder) error {
+	r.textHead(b)
+	fmt.Fprintf(b, "%s\n\n", strings.Join(r.fixedFactors(), ", "))
+	for _, class := range r.classes() {
+		fmt.Fprintf(b, "durability %s: %s\n", class, class.Means())
+		for _, t := range []struct {
+			title string
+			t     *table
+		}{
+			{"most it can do (closed loop; rate is acked messages, median over runs)", r.maxTable(class)},
+			{"response from due time (open loop at its own load)", r.latencyTable(class)},
+		} {
+			if len(t.t.rows) == 0 {
+				continue
+			}
+			text, err := t.t.text()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(b, "%s\n%s\n", t.title, text)
+		}
+	}
+	return nil
+}
+
+// textFoot is what every screen ends with: sentences, gates, notes, what was not controlled.
+func (r *Renderer) textFoot(b *strings.Builder) {
+	if ss := r.sentences(); len(r.cells) > 1 || slices.ContainsFunc(ss, func(s sentence) bool { return s.Kind == kindTrouble }) {
+		for i, s := range ss {
+			if len(r.cells) == 1 && s.Kind != kindTrouble {
+				continue
+			}
+			fmt.Fprintf(b, "%2d. %s\n", i+1, s.Text)
+		}
+		b.WriteString("\n")
+	}
+	if u := r.unverified(); len(u) > 0 {
+		fmt.Fprintf(b, "unverified (no such counter here): %s\n", strings.Join(u, ", "))
+	}
+	for _, n := range r.notes() {
+		fmt.Fprintf(b, "note: %s\n", n)
+	}
+	if nc := r.run.Manifest.NotControlled; len(nc) > 0 {
+		fmt.Fprintf(b, "not controlled: %s\n", strings.Join(nc, ", "))
+	}
+	if len(r.cells) > 0 {
+		v := r.cells[len(r.cells)-1]
+		fmt.Fprintf(b, "repeat a cell: %s\n", r.RepeatCommand(v.Cell))
+	}
+}
+
+// unverified names the gates that could not be checked in any part.
+func (r *Renderer) unverified() []string {
+	var names []string
+	for _, s := range r.sum.Cells {
+		for _, n := range s.Unverified {
+			if !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+	}
+	return names
+}
+
+// notes gathers the notes of manifest, probe and cells, each once.
+func (r *Renderer) notes() []string {
+	var out []string
+	add := func(n string) {
+		if n != "" && !slices.Contains(out, n) {
+			out = append(out, n)
+		}
+	}
+	for _, n := range r.run.Manifest.Notes {
+		add(n)
+	}
+	if r.run.Probe != nil {
+		for _, n := range r.run.Probe.Start.Notes {
+			add("probe: " + n)
+		}
+		for _, n := range r.run.Probe.Start.Skipped {
+			add("probe: no time left for " + n)
+		}
+	}
+	for _, s := range r.sum.Cells {
+		if s.ClassNote != "" {
+			add(s.ClassNote)
+		}
+		for _, n := range s.Notes {
+			add(shortName(s.Cell, r.varying) + ", " + partWord(s.Part) + ": " + n)
+		}
+	}
+	return out
+}

@@ -77,7 +77,7 @@ func differTable(c *results.Comparison) *table {
 }
 
 func comparisonTable(c *results.Comparison) *table {
-	t := &table{head: []string{"<cell", "<class", "<metric", "A", "B", "B/A better", "<95 %", "p (Holm)", "<verdict"}}
+	t := &table{head: []string{"<cell", "<class", "<metric", "A", "B", "B vs A", "<95 %", "p (Holm)", "<verdict"}}
 	for _, x := range c.Cells {
 		metric := x.Metric.Label
 		if x.Decides {
@@ -107,7 +107,11 @@ func compareFoot(c *results.Comparison) []string {
 	var ls []string
 	for _, x := range c.Cells {
 		for _, w := range x.Warnings {
-			l := fmt.Sprintf("warning: %s, %s: %s", x.Name, x.Metric.Label, w)
+			what := "throughput"
+			if x.Metric.Part == results.PartOpen {
+				what = "latency"
+			}
+			l := fmt.Sprintf("warning: %s, %s: %s", x.Name, what, w)
 			if !slices.Contains(ls, l) {
 				ls = append(ls, l)
 			}

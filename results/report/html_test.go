@@ -1,0 +1,177 @@
+package report_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rmq/results"
+	"rmq/results/report"
+	"rmq/results/resultstest"
+)
+
+func grid() resultstest.Options {
+	return resultstest.Options{Cells: resultstest.Matrix([]string{"async", "sync"}, []int{1, 64, 1024}, []int{1, 8, 64}), Reps: 6, DurS: 6}
+}
+
+// troubled is a run with everything that can go wrong in it: an invalid cell, an invalid
+// repetition, missing counters, an early end.
+func troubled() resultstest.Options {
+	return resultstest.Options{
+		Reps: 4, DurS: 5,
+		Manifest: func(m *results.Manifest) { m.Complete, m.Reason = false, "interrupted" },
+		Edit: func(r *results.Rep) {
+			if r.Cell.Topics == 256 && r.Cell.Flush == "sync" {
+				r.Open.Verify.Lost = 3
+				r.Closed.Verify.Lost = 3
+			}
+			if r.Cell.Topics == 1 && r.Block == 2 {
+				r.Closed.Resources.StealS = results.Ptr(1.5)
+				r.Closed.Throughput.AckedPerS *= 0.7
+			}
+			r.Open.Resources.DevFlushes = nil
+			r.Closed.Phases[2].Note = "not_steady: throughput still moved 6 % in the last 2 s"
+		},
+	}
+}
+
+func page(t *testing.T, o resultstest.Options) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	require.NoError(t, open(t, o).HTML(&b, report.HTMLOptions{}))
+	return b.Bytes()
+}
+
+// Proves that the same files give the same page, to the byte.
+func TestHTMLGolden(t *testing.T) {
+	got := page(t, quick())
+	require.Equal(t, string(got), string(page(t, quick())))
+	golden(t, "quick.html", got)
+}
+
+var (
+	address = regexp.MustCompile(`(?i)(https?:|//[a-z0-9]|\bftp:|data:|javascript:|@import|url\()`)
+	loads   = regexp.MustCompile(`(?i)<(link|iframe|object|embed|img|image|use|base|form|video|audio|source)\b|\b(src|srcset|xlink:href|action|poster|background)\s*=`)
+	href    = regexp.MustCompile(`(?i)\bhref="([^"]*)"`)
+	fetches = regexp.MustCompile(`\b(fetch|XMLHttpRequest|WebSocket|EventSource|importScripts|sendBeacon|import)\b\s*\(`)
+)
+
+// Proves that the page fetches nothing: no address, no element or attribute that loads, no script
+// that could, and links only within the page or to files beside it.
+func TestHTMLFetchesNothing(t *testing.T) {
+	for name, o := range map[string]resultstest.Options{"quick": quick(), "troubled": troubled()} {
+		got := string(page(t, o))
+		for what, re := range map[string]*regexp.Regexp{"address": address, "loading element": loads, "fetch": fetches} {
+			require.Empty(t, re.FindAllString(got, -1), "%s: %s", name, what)
+		}
+		hrefs := href.FindAllStringSubmatch(got, -1)
+		require.NotEmpty(t, hrefs)
+		ids := regexp.MustCompile(`\bid="([^"]+)"`).FindAllStringSubmatch(got, -1)
+		known := map[string]bool{}
+		for _, id := range ids {
+			require.False(t, known[id[1]], "id %s twice", id[1])
+			known[id[1]] = true
+		}
+		for _, h := range hrefs {
+			if anchor, ok := strings.CutPrefix(h[1], "#"); ok {
+				require.True(t, known[anchor], "link to %s leads nowhere", h[1])
+				continue
+			}
+			require.True(t, filepath.IsLocal(h[1]), "%s leaves the run's directory", h[1])
+		}
+	}
+}
+
+// Proves that links to raw data lead to files that exist.
+func TestHTMLRawDataLinks(t *testing.T) {
+	s, err := resultstest.Write(filepath.Join(t.TempDir(), "run"), quick())
+	require.NoError(t, err)
+	r, err := report.New(s)
+	require.NoError(t, err)
+	require.NoError(t, s.AppendHistory(r.History()))
+	var b bytes.Buffer
+	require.NoError(t, r.HTML(&b, report.HTMLOptions{LinkBase: "run"}))
+	n := 0
+	for _, h := range href.FindAllStringSubmatch(b.String(), -1) {
+		if strings.HasPrefix(h[1], "#") {
+			continue
+		}
+		n++
+		_, err := os.Stat(filepath.Join(filepath.Dir(s.Dir()), h[1]))
+		require.NoError(t, err, h[1])
+	}
+	require.Equal(t, 4+4*3*3, n, "four files of the run, three of each repetition")
+}
+
+// Proves what a page must say: troubles first, classes apart, invalid cells marked, missing
+// counters named, the command to repeat each cell.
+func TestHTMLContent(t *testing.T) {
+	got := string(page(t, troubled()))
+	for _, want := range []string{
+		"INCOMPLETE: interrupted", "INVALID", "lost 3, duplicated 0", "1 of 4 repetitions left out: steal", "not_steady", "unverified",
+		"the device counts no flushes", "fsync, 1 node", "page cache, 1 node", "price of D1 over D1a", "prefers-color-scheme: dark", "@media print",
+		"rmqbench run --flush=sync --repl=none --write=pwrite --topics=256", "shared host", "mq-deadline",
+	} {
+		require.Contains(t, got, want)
+	}
+	require.Less(t, strings.Index(got, "The run is incomplete"), strings.Index(got, "bottleneck flush"), "troubles come first")
+	require.NotContains(t, got, "NaN")
+	require.NotContains(t, got, "Inf")
+	require.NotContains(t, string(page(t, quick())), `id="heat"`, "2 × 2 cells make no heat map")
+	require.Contains(t, string(page(t, grid())), `id="heat"`)
+}
+
+// Proves that a run that ended before its first result, and one without environment and probe,
+// still have a page and a screen.
+func TestReportsOfAlmostNothing(t *testing.T) {
+	m := &results.Manifest{RunID: "x", Reason: "interrupted", Cells: quick().Cells, Order: [][]int{{0}}}
+	m.Cells = resultstest.Matrix([]string{"sync"}, []int{1, 8}, []int{64})
+	s, err := results.Create(filepath.Join(t.TempDir(), "run"), m)
+	require.NoError(t, err)
+	r, err := report.New(s)
+	require.NoError(t, err)
+	for _, f := range []func(*bytes.Buffer) error{
+		func(b *bytes.Buffer) error { return r.Text(b) },
+		func(b *bytes.Buffer) error { return r.Markdown(b) },
+		func(b *bytes.Buffer) error { return r.JSON(b) },
+		func(b *bytes.Buffer) error { return r.HTML(b, report.HTMLOptions{}) },
+	} {
+		var b bytes.Buffer
+		require.NoError(t, f(&b))
+		require.Contains(t, b.String(), "interrupted")
+	}
+	require.Empty(t, r.History())
+}
+
+// Proves that the page of a browser is more than bytes: headless Chromium renders it, light and
+// dark, wide and narrow, into a picture that is not empty. Skips loudly where there is none.
+func TestHTMLPicture(t *testing.T) {
+	browser := ""
+	for _, n := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if p, err := exec.LookPath(n); err == nil {
+			browser = p
+			break
+		}
+	}
+	if browser == "" {
+		t.Skip("SKIPPED: no chromium on PATH, nobody has looked at the page")
+	}
+	dir := t.ArtifactDir()
+	file := filepath.Join(dir, "report.html")
+	require.NoError(t, os.WriteFile(file, page(t, quick()), 0o644))
+	shot := filepath.Join(dir, "report.png")
+	cmd := exec.CommandContext(t.Context(), browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-prefers-reduced-motion",
+		"--user-data-dir="+t.TempDir(), "--window-size=1280,1600", "--screenshot="+shot, "file://"+file)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	st, err := os.Stat(shot)
+	require.NoError(t, err)
+	require.Greater(t, st.Size(), int64(50_000), "a page of text and charts does not compress to so little")
+}

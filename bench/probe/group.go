@@ -186,15 +186,16 @@ func (s *session) groupRound(ctx context.Context, c *groupCell, f file, size int
 	start := time.Now()
 	err := s.each(ctx, "producer", producers, func(ctx context.Context, i int) error {
 		h, rec := hists[i], s.block[i%256*recordBytes:][:recordBytes]
-		for last := start; last.Before(until) && ctx.Err() == nil; {
+		for last := time.Now(); ; {
 			if err := g.append(rec); err != nil {
 				return err
 			}
 			now := time.Now()
 			h.add(now.Sub(last))
-			last = now
+			if last = now; !now.Before(until) || ctx.Err() != nil {
+				return nil
+			}
 		}
-		return nil
 	})
 	took := time.Since(start)
 	close(stop)

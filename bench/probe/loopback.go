@@ -171,7 +171,7 @@ func (s *session) drivePipeline(ctx context.Context, h *hist, c net.Conn, until 
 			if _, err := r.Peek(responseBytes); err != nil {
 				return err
 			}
-			if now = time.Now(); !now.Before(until) || ctx.Err() != nil {
+			if now = time.Now(); h.n > 0 && !now.Before(until) || ctx.Err() != nil {
 				return nil
 			}
 		}

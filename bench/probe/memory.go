@@ -22,7 +22,7 @@ func (s *session) measureMemory(ctx context.Context, slice time.Duration) error 
 	defer func() { _ = unix.Munmap(region) }() // process memory: nothing to lose
 	// Pages touched for the first time come from the host and are slow; touch them off the clock.
 	touched := 0
-	for touched < size && time.Now().Before(at(0.6)) && ctx.Err() == nil {
+	for touched == 0 || touched < size && time.Now().Before(at(0.6)) && ctx.Err() == nil {
 		for end := touched + blockBytes; touched < end; touched += pageBytes {
 			region[touched] = 1
 		}
@@ -37,7 +37,7 @@ func (s *session) measureMemory(ctx context.Context, slice time.Duration) error 
 		began := time.Now()
 		now := began
 		var n int64
-		for now.Before(c.until) && ctx.Err() == nil {
+		for n == 0 || now.Before(c.until) && ctx.Err() == nil {
 			for range 1024 {
 				copy(dst, src)
 			}
@@ -49,7 +49,7 @@ func (s *session) measureMemory(ctx context.Context, slice time.Duration) error 
 	began := time.Now()
 	now := began
 	var n int64
-	for off := 0; now.Before(at(1)) && ctx.Err() == nil; now = time.Now() {
+	for off := 0; n == 0 || now.Before(at(1)) && ctx.Err() == nil; now = time.Now() {
 		for range 1024 {
 			copy(region[off:off+recordBytes], s.block[off%blockBytes:])
 			if off += recordBytes; off == len(region) {

@@ -35,12 +35,21 @@ func (c *cell) median() float64 { return median(c.rates) }
 func (s *session) measureSyncs(ctx context.Context, slice time.Duration, states []string, depths []int) error {
 	const rounds = 4
 	part := parts(slice, rounds*len(states)*len(depths))
-	size := s.size(syncFileBytes)
-	deepest := depths[len(depths)-1]
-	files := make(map[string][]file)
+	sizes := map[string]int64{}
+	files := map[string][]file{}
+	prepared := time.Now().Add(slice / 4)
 	for _, state := range states {
-		for i := range deepest {
-			f, err := s.prepareSyncFile(ctx, state, i, size)
+		sizes[state] = s.size(syncFileBytes)
+		for i := range depths[len(depths)-1] {
+			name := fmt.Sprintf("sync-%s-%d", state, i)
+			if state == written {
+				n, err := s.prewrite(ctx, name, sizes[state], prepared)
+				if err != nil {
+					return err
+				}
+				sizes[state] = min(sizes[state], n)
+			}
+			f, err := s.open(name, 0)
 			if err != nil {
 				return err
 			}
@@ -56,7 +65,7 @@ func (s *session) measureSyncs(ctx context.Context, slice time.Duration, states 
 				if cells[name] == nil {
 					cells[name] = new(cell)
 				}
-				if err := s.syncCell(ctx, cells[name], state, files[state][:depth], size, part(n)); err != nil {
+				if err := s.syncCell(ctx, cells[name], state, files[state][:depth], sizes[state], part(n)); err != nil {
 					return err
 				}
 				n++
@@ -70,16 +79,6 @@ func (s *session) measureSyncs(ctx context.Context, slice time.Duration, states 
 		}
 	}
 	return nil
-}
-
-func (s *session) prepareSyncFile(ctx context.Context, state string, i int, size int64) (file, error) {
-	name := fmt.Sprintf("sync-%s-%d", state, i)
-	if state == written {
-		if _, err := s.prewrite(ctx, name, size, time.Now().Add(time.Second)); err != nil {
-			return file{}, err
-		}
-	}
-	return s.open(name, 0)
 }
 
 // syncCell runs one flusher a file until the clock says until, or a file of fresh blocks is full.

@@ -45,19 +45,24 @@ func (s *session) measureAppends(ctx context.Context, slice time.Duration) error
 		if ac.state == written {
 			target, size = log, min(size, logLen)
 		}
-		var c cell
+		var (
+			h     hist
+			rates []float64 // one a chunk
+		)
 		for until := part(i); ctx.Err() == nil; {
 			if err := resetAppendFile(target, ac.state, size); err != nil {
 				return err
 			}
-			if err := s.appendChunk(ctx, &c, target, size, ac.bytes, ac.padded, until); err != nil {
+			r, err := s.appendChunk(ctx, &h, target, size, ac.bytes, ac.padded, until)
+			if err != nil {
 				return err
 			}
+			rates = append(rates, r)
 			if !time.Now().Before(until) {
 				break
 			}
 		}
-		s.addCell(ac.name, "msg/s", &c)
+		s.addTimed(ac.name, "msg/s", median(rates), &h)
 	}
 	return nil
 }
@@ -75,8 +80,8 @@ func resetAppendFile(f file, state string, size int64) error {
 
 // appendChunk writes one file full of records, or what fits until the clock says until. One write
 // in seventeen is timed on its own: a look at the clock costs a tenth of a small write, and an odd
-// stride meets every place of a record within its page.
-func (s *session) appendChunk(ctx context.Context, c *cell, f file, size, bytes int64, padded bool, until time.Time) error {
+// stride meets every place of a record within its page. It returns the records written a second.
+func (s *session) appendChunk(ctx context.Context, h *hist, f file, size, bytes int64, padded bool, until time.Time) (float64, error) {
 	const timedEvery = 17
 	start := time.Now()
 	var n int64
@@ -88,20 +93,19 @@ func (s *session) appendChunk(ctx context.Context, c *cell, f file, size, bytes 
 		data := s.block[off%(blockBytes/2):][:end-off]
 		if n++; n%timedEvery != 0 {
 			if err := f.write(data, off); err != nil {
-				return err
+				return 0, err
 			}
 			continue
 		}
 		before := time.Now()
 		if err := f.write(data, off); err != nil {
-			return err
+			return 0, err
 		}
 		now := time.Now()
-		c.hist.add(now.Sub(before))
+		h.add(now.Sub(before))
 		if !now.Before(until) || ctx.Err() != nil {
 			break
 		}
 	}
-	c.rates = append(c.rates, rate(n*bytes/recordBytes, time.Since(start)))
-	return nil
+	return rate(n*bytes/recordBytes, time.Since(start)), nil
 }

@@ -167,7 +167,7 @@ func (s *session) measureGroups(ctx context.Context, slice time.Duration, produc
 		s.addCell(name, "msg/s", &c.cell)
 		if detail && c.flushes > 0 {
 			group := float64(c.records) / float64(c.flushes)
-			s.addTimed(name+".flushes", "1/s", c.median()/group, &c.busy)
+			s.addTimed(name+".flushes", "1/s", c.rate()/group, &c.busy)
 			s.add(results.Limit{Name: name + ".size", Unit: "msg", Value: group, N: c.flushes})
 		}
 	}
@@ -205,7 +205,7 @@ func (s *session) groupRound(ctx context.Context, c *groupCell, f file, size int
 	for _, h := range hists {
 		c.hist.merge(h)
 	}
-	c.rates = append(c.rates, rate(g.records, took))
+	c.add(g.records, took)
 	c.flushes += g.flushes
 	c.records += g.records
 	c.busy.merge(&g.busy)

@@ -49,7 +49,7 @@ func (s *session) addCell(name, unit string, c *cell) {
 	if c.hist.n == 0 {
 		return
 	}
-	s.addTimed(name, unit, c.median(), &c.hist)
+	s.addTimed(name, unit, c.rate(), &c.hist)
 }
 
 // addTimed adds a limit with the quantiles of its single operations.

@@ -21,13 +21,19 @@ var (
 	syncDepths = []int{1, 2, 4, 8}
 )
 
-// cell gathers one figure over the rounds of a step.
+// cell gathers one figure over the rounds of a step: operations, and the time they took.
 type cell struct {
-	hist  hist
-	rates []float64 // one a round, per second
+	hist hist
+	n    int64
+	took time.Duration
 }
 
-func (c *cell) median() float64 { return median(c.rates) }
+func (c *cell) add(n int64, took time.Duration) {
+	c.n += n
+	c.took += took
+}
+
+func (c *cell) rate() float64 { return rate(c.n, c.took) }
 
 // measureSyncs finds the rate of 4 KiB pwrite + fdatasync by file state and by the number of
 // files that are flushed at a time. One file a flusher: on one shared file the flushes queue
@@ -120,7 +126,7 @@ func (s *session) syncCell(ctx context.Context, c *cell, state string, files []f
 		c.hist.merge(&hists[i])
 		n += hists[i].n
 	}
-	c.rates = append(c.rates, rate(n, took))
+	c.add(n, took)
 	return err
 }
 

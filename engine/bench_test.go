@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"rmq/message"
+)
+
+// BenchmarkAppend is one producer goroutine with a number of messages outstanding: encode, CRC,
+// append, dispatch, index; distinct bodies.
+func BenchmarkAppend(b *testing.B) {
+	for _, flush := range []FlushMode{AsyncFlush, SyncFlush} {
+		for _, outstanding := range []int{1, 64} {
+			b.Run(fmt.Sprintf("flush=%v/size=1KiB/outstanding=%d", flush, outstanding), func(b *testing.B) {
+				benchmarkAppend(b, Options{Flush: flush}, 1024, outstanding, 1)
+			})
+		}
+	}
+	b.Run("flush=async/size=1KiB/outstanding=64/topics=10000", func(b *testing.B) {
+		benchmarkAppend(b, Options{}, 1024, 64, 10000)
+	})
+}
+
+func benchmarkAppend(b *testing.B, o Options, size, outstanding, topics int) {
+	o.Dir = b.TempDir()
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.WaitPrepared(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	pad := make([]byte, size+64<<10)
+	rng := rand.NewChaCha8([32]byte{})
+	rng.Read(pad) //nolint:errcheck // never fails
+	names := make([]string, topics)
+	for i := range names {
+		names[i] = fmt.Sprintf("Topic%05d", i)
+	}
+	ready := make(chan *Append, outstanding)
+	var props message.Properties
+	props = message.AppendProperty(props, message.PropUniqKey, "AC1100010A3618B4AAC2000000000000")
+	id := props[len(props)-17:]
+	m := message.Message{BornTimestamp: 1_700_000_000_000, BornHost: bornHost, StoreHost: storeHost, Properties: props}
+	for range outstanding {
+		a := &Append{Record: make([]byte, 0, size+256)}
+		a.Done = func(a *Append) { ready <- a }
+		ready <- a
+	}
+	batch := make([]*Append, 0, outstanding)
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		batch = append(batch[:0], <-ready)
+		for len(batch) < cap(batch) && n+len(batch) < b.N {
+			select {
+			case a := <-ready:
+				batch = append(batch, a)
+				continue
+			default:
+			}
+			break
+		}
+		for i, a := range batch {
+			seq := uint64(n + i)
+			if a.Err != nil {
+				b.Fatal(a.Err)
+			}
+			const hex = "0123456789ABCDEF"
+			for k := range 16 {
+				id[k] = hex[seq>>(4*(15-k))&15]
+			}
+			body := pad[seq*64%(64<<10):][:size]
+			binary.BigEndian.PutUint64(body, seq)
+			m.Topic, m.QueueID, m.Body = names[seq%uint64(topics)], int32(seq/uint64(topics)%8), body
+			if a.Record, err = message.AppendRecord(a.Record[:0], &m); err != nil {
+				b.Fatal(err)
+			}
+		}
+		s.SubmitVector(batch)
+		n += len(batch)
+	}
+	for range outstanding {
+		<-ready
+	}
+	b.StopTimer()
+	st := s.Stats()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+	if st.Flushes > 0 {
+		b.ReportMetric(float64(st.Records)/float64(st.Flushes), "msg/flush")
+	}
+	b.ReportMetric(float64(st.Records)/float64(max(st.Writes, 1)), "msg/write")
+}

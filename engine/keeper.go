@@ -1,0 +1,275 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"rmq/engine/format"
+)
+
+// keeper writes down how far the store has come: the state file every second or 64 MiB of
+// flushed log, and a checkpoint of the derived files every CheckpointBytes or CheckpointPeriod.
+type keeper struct {
+	s          *Store
+	checkpoint *checkpointFile
+	state      *stateFile
+
+	mu      sync.Mutex // guards what follows, and is held over their I/O
+	saved   storeState
+	sum     uint32 // of the stock checkpoint as it is
+	next    uint32 // and as it is about to be
+	lastRun time.Time
+	last    int64 // dispatched position of the last checkpoint
+	// times are the store times of dispatched positions, for the conservative stamps of the
+	// stock checkpoint file.
+	times []timeAt
+
+	checkpoints atomic.Int64
+}
+
+type timeAt struct{ pos, millis int64 }
+
+const (
+	stateEvery      = time.Second
+	stateEveryBytes = 64 << 20
+	keeperTick      = 100 * time.Millisecond
+)
+
+func newKeeper(s *Store) *keeper {
+	return &keeper{s: s, checkpoint: newCheckpointFile(s.o.FS, s.o.Dir)}
+}
+
+// begin writes what a running store must have on disk: the abort mark and a state that is not clean.
+func (k *keeper) begin(ctx context.Context, ld *loaded) error {
+	s := k.s
+	var err error
+	if k.state, err = openState(s.o.FS, rmqDir(s.o.Dir), ld.state); err != nil {
+		return err
+	}
+	start, ok := s.files.Min()
+	if !ok {
+		start = s.report.End
+	}
+	k.saved.Start, k.saved.Confirm = start, s.log.visible.Load()
+	if ld.state != nil {
+		k.saved.Start = max(start, ld.state.Start)
+		k.saved.LastTime, k.saved.IndexEnd = ld.state.LastTime, ld.state.IndexEnd
+		s.disp.lastTime.Store(max(s.disp.lastTime.Load(), ld.state.LastTime))
+	}
+	s.log.lastTime = s.disp.lastTime.Load()
+	if err := writeSynced(s, path.Join(s.o.Dir, abortName), abortText()); err != nil {
+		return err
+	}
+	if err := s.o.FS.SyncDir(rmqDir(s.o.Dir)); err != nil {
+		return err
+	}
+	_, k.sum, err = k.checkpoint.load()
+	if err != nil {
+		return err
+	}
+	k.next = k.sum
+	if s.report.Replayed > 0 || ld.state == nil {
+		return k.run1(ctx)
+	}
+	k.last, k.lastRun = ld.state.Dispatched, time.Now()
+	k.saved.Dispatched = ld.state.Dispatched
+	return k.saveState(false)
+}
+
+func writeSynced(s *Store, name string, b []byte) error {
+	f, err := s.o.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(b, 0)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	return s.o.FS.SyncDir(path.Dir(name))
+}
+
+// run keeps state and checkpoints until ctx ends.
+func (k *keeper) run(ctx context.Context) error {
+	tick := time.NewTicker(keeperTick)
+	defer tick.Stop()
+	lastState := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		l := k.s.log
+		if l.poisoned() {
+			return nil
+		}
+		k.mu.Lock()
+		flushed := l.flushed.Load()
+		due := flushed != k.saved.Flushed && (time.Since(lastState) >= stateEvery || flushed-k.saved.Flushed >= stateEveryBytes)
+		var err error
+		if due {
+			lastState = time.Now()
+			err = k.saveState(false)
+		}
+		dispatched := l.dispatched.Load()
+		behind := dispatched - k.last
+		run := behind >= k.s.o.CheckpointBytes || behind > 0 && time.Since(k.lastRun) >= k.s.o.CheckpointPeriod
+		k.mu.Unlock()
+		if err == nil && run {
+			err = k.run1(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			k.trouble(err)
+		}
+	}
+}
+
+// trouble reports a derived file that could not be written. The log has everything; a full disk
+// holds appends back until there is space, as the next try will tell.
+func (k *keeper) trouble(err error) {
+	k.s.o.Logger.Error("checkpoint failed: it will be tried again", "err", err)
+}
+
+// saveState writes the state file. Called with mu held, or before anything runs.
+func (k *keeper) saveState(clean bool) error {
+	l := k.s.log
+	st := k.saved
+	// Confirm first: it must not be ahead of what is flushed and visible at the same moment.
+	st.Confirm = l.visible.Load()
+	st.Flushed, st.Clean, st.CheckpointSum, st.NextSum = l.flushed.Load(), clean, k.sum, k.next
+	if first, ok := k.s.files.Min(); ok {
+		st.Start = max(st.Start, first)
+	}
+	if err := k.state.save(st); err != nil {
+		return err
+	}
+	k.saved = st
+	return nil
+}
+
+// run1 writes queues and index, syncs them and the log below, and then says so in the stock
+// checkpoint and the state file, in this order.
+func (k *keeper) run1(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.checkpointLocked(ctx, false)
+}
+
+func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
+	s, l := k.s, k.s.log
+	began := time.Now()
+	millis := s.disp.lastTime.Load() // before the position: an older time is always safe
+	pos := l.dispatched.Load()
+	if err := s.queues.checkpoint(ctx); err != nil {
+		return err
+	}
+	if s.index != nil {
+		if err := s.index.checkpoint(ctx); err != nil {
+			return err
+		}
+	}
+	if clean {
+		if err := s.queues.flushClassic(ctx); err != nil {
+			return err
+		}
+		if s.index != nil {
+			if err := s.index.flushClassic(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := l.ensureFlushed(pos); err != nil {
+		return err
+	}
+	if clean {
+		if err := s.o.FS.SyncFS(s.o.Dir); err != nil {
+			return err
+		}
+	}
+	k.times = append(k.times, timeAt{pos, millis})
+	page := format.CheckpointPage{Physic: k.timeBelow(pos), Logics: k.timeBelow(s.queues.classicPos(pos)), Confirm: pos}
+	page.MasterFlushed = 0
+	if s.index != nil {
+		page.Index = s.index.safeIndexTime()
+		k.saved.IndexEnd = s.index.endOffset()
+	}
+	if clean {
+		page.Physic, page.Logics = millis, millis
+		if s.index != nil {
+			page.Index = s.index.endTime()
+		}
+	}
+	k.next = k.checkpoint.sum(page)
+	if err := k.saveState(false); err != nil {
+		return err
+	}
+	if err := k.checkpoint.save(page); err != nil {
+		return err
+	}
+	k.sum = k.next
+	k.saved.Dispatched, k.saved.LastTime = pos, millis
+	if err := k.saveState(clean); err != nil {
+		return err
+	}
+	if err := s.queues.checkpointed(pos); err != nil {
+		return err
+	}
+	k.last, k.lastRun = pos, time.Now()
+	k.checkpoints.Add(1)
+	if s.o.Events.Checkpoint != nil {
+		s.o.Events.Checkpoint(CheckpointEvent{Dispatched: pos, Took: time.Since(began)})
+	}
+	return nil
+}
+
+// timeBelow is the store time of a noted position at or below pos, 0 if there is none, and
+// forgets the older ones.
+func (k *keeper) timeBelow(pos int64) int64 {
+	millis := int64(0)
+	for _, t := range k.times {
+		if t.pos <= pos {
+			millis = t.millis
+		}
+	}
+	if n := len(k.times); n > 1024 {
+		k.times = append(k.times[:0], k.times[n-512:]...)
+	}
+	return millis
+}
+
+// closeClean leaves the directory so that this engine and the original open it without recovery.
+func (k *keeper) closeClean(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l := k.s.log
+	whole := l.dispatched.Load() == l.written.Load()
+	if err := k.checkpointLocked(ctx, whole); err != nil {
+		return err
+	}
+	if !whole {
+		// Queues may be behind the log: the abort mark stays, and the next open makes up for it.
+		return nil
+	}
+	if err := k.s.o.FS.Remove(path.Join(k.s.o.Dir, abortName)); err != nil {
+		return err
+	}
+	return k.s.o.FS.SyncDir(k.s.o.Dir)
+}
+
+func (k *keeper) close() error {
+	if k.state == nil {
+		return nil
+	}
+	return k.state.close()
+}
+
+// Checkpoint writes queues and index so that a recovery from now on begins here.
+func (s *Store) Checkpoint(ctx context.Context) error { return s.keeper.run1(ctx) }

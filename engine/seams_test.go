@@ -1,0 +1,244 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rmq/internal/vfs"
+	"rmq/internal/watermark"
+	"rmq/message"
+)
+
+// TestAppendRawMirrors proves that a replica fed verbatim, in pieces cut anywhere, ends with the
+// same bytes, the same queues and the same next offsets as the log it follows.
+func TestAppendRawMirrors(t *testing.T) {
+	ctx := context.Background()
+	master := open(t, small(vfs.OS, t.TempDir()))
+	defer master.Close()
+	all := fill(t, master, 3, 150)
+	require.NoError(t, master.Flush(ctx))
+
+	o := small(vfs.OS, t.TempDir())
+	slave := open(t, o)
+	for pos, step := int64(0), 1; pos < master.Visible(); step = step*7%1999 + 1 {
+		require.NoError(t, master.WaitRaw(ctx, pos, UptoFlushed))
+		r, err := master.ReadRaw(pos, step, UptoFlushed)
+		require.NoError(t, err)
+		require.NotEmpty(t, r.Bytes)
+		require.Equal(t, len(r.Bytes), r.Range.Len)
+		require.NoError(t, slave.AppendRaw(ctx, pos, r.Bytes))
+		pos += int64(len(r.Bytes))
+		r.Release()
+	}
+	require.Equal(t, master.Visible(), slave.Visible())
+	check(t, slave, all)
+	for off := int64(0); off < master.Visible(); off += o.SegmentBytes {
+		a, err := os.ReadFile(path.Join(master.o.CommitLogDir, fmt.Sprintf("%020d", off)))
+		require.NoError(t, err)
+		b, err := os.ReadFile(path.Join(slave.o.CommitLogDir, fmt.Sprintf("%020d", off)))
+		require.NoError(t, err)
+		require.Equal(t, a, b)
+	}
+	require.ErrorIs(t, slave.AppendRaw(ctx, 0, []byte("x")), ErrOffsetTooSmall)
+	require.ErrorIs(t, slave.AppendRaw(ctx, slave.Appended()+1, []byte("x")), ErrOffsetTooLarge)
+
+	// Promoted, the replica goes on where the queues end.
+	more := fill(t, slave, 4, 20)
+	check(t, slave, append(all, more...))
+	require.NoError(t, slave.Close())
+	slave = open(t, o)
+	check(t, slave, append(all, more...))
+	require.NoError(t, slave.Close())
+}
+
+// TestAppendRawInTheMiddle proves that an empty store may begin anywhere, and stays there over a reopen.
+func TestAppendRawInTheMiddle(t *testing.T) {
+	ctx := context.Background()
+	master := open(t, small(vfs.OS, t.TempDir()))
+	defer master.Close()
+	all := fill(t, master, 5, 100)
+	from := all[60].res.Pos
+	o := small(vfs.OS, t.TempDir())
+	slave := open(t, o)
+	for pos := from; pos < master.Visible(); {
+		r, err := master.ReadRaw(pos, 5000, UptoVisible)
+		require.NoError(t, err)
+		require.NoError(t, slave.AppendRaw(ctx, pos, r.Bytes))
+		pos += int64(len(r.Bytes))
+		r.Release()
+	}
+	check(t, slave, all[60:])
+	require.NoError(t, slave.Close())
+	slave = open(t, o)
+	check(t, slave, all[60:])
+	require.NoError(t, slave.Close())
+}
+
+// TestConfirmHides proves that nothing behind the confirm position is visible or dispatched.
+func TestConfirmHides(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, small(vfs.OS, t.TempDir()))
+	defer s.Close()
+	a := fill(t, s, 6, 10)
+	s.SetConfirm(s.Appended())
+	b := fill(t, s, 7, 10)
+	check(t, s, a)
+	require.Equal(t, b[0].res.Pos, s.Visible())
+	_, err := s.Lookup(b[0].res.Pos)
+	require.ErrorIs(t, err, ErrOffsetTooLarge)
+	s.SetConfirm(1 << 60)
+	require.NoError(t, s.WaitVisible(ctx, s.Appended()))
+	check(t, s, append(a, b...))
+}
+
+// TestTruncateTo proves that a tail that nobody has seen can be cut under a running store: it is
+// kept aside, the queues go on where they were, and neither a reopen nor a crash brings it back.
+func TestTruncateTo(t *testing.T) {
+	s := open(t, small(vfs.OS, t.TempDir()))
+	a := fill(t, s, 8, 30)
+	cut := s.Appended()
+	s.SetConfirm(cut)
+	fill(t, s, 9, 60)
+	require.ErrorIs(t, s.TruncateTo(a[10].res.Pos), ErrOffsetTooSmall, "what is visible stays")
+	require.NoError(t, s.TruncateTo(cut))
+	require.Equal(t, cut, s.Appended())
+	kept, err := os.ReadDir(path.Join(rmqDir(s.o.Dir), "broken"))
+	require.NoError(t, err)
+	require.NotEmpty(t, kept)
+	s.SetConfirm(1 << 60)
+	c := fill(t, s, 10, 40)
+	check(t, s, append(a, c...))
+	o := s.o
+	require.NoError(t, s.Close())
+	s = open(t, o)
+	check(t, s, append(a, c...))
+	require.NoError(t, s.Close())
+}
+
+// TestAckMarks proves that an append is acked only when the marks of other owners have passed it
+// too, and that its bytes are on disk long before.
+func TestAckMarks(t *testing.T) {
+	ctx := context.Background()
+	var replicated watermark.Mark
+	o := small(vfs.OS, t.TempDir())
+	o.AckMarks = []*watermark.Mark{&replicated}
+	s := open(t, o)
+	defer s.Close()
+	done := make(chan Result, 1)
+	s.Submit(&Append{Record: record("T", 0, nil, "k"), Done: func(a *Append) { done <- a.Result }})
+	require.NoError(t, s.Flush(ctx))
+	select {
+	case <-done:
+		t.Fatal("acked before it was replicated")
+	default:
+	}
+	replicated.Advance(s.Appended())
+	require.Zero(t, (<-done).Pos)
+
+	short, cancel := context.WithCancel(ctx)
+	time.AfterFunc(time.Millisecond, cancel)
+	res, err := s.Append(short, record("T", 0, nil, "k2"))
+	require.ErrorIs(t, err, ErrIndeterminate)
+	require.Positive(t, res.Pos)
+	replicated.Advance(s.Appended())
+}
+
+// TestBatch proves that a message batch gets consecutive offsets and never spans two segments.
+func TestBatch(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, small(vfs.OS, t.TempDir()))
+	defer s.Close()
+	for i := range 30 {
+		var batch []byte
+		for j := range 3 {
+			batch = append(batch, record("B", 1, make([]byte, 700), fmt.Sprintf("%d-%d", i, j))...)
+		}
+		r, err := s.Append(ctx, batch)
+		require.NoError(t, err)
+		require.Equal(t, int32(3), r.Count)
+		require.Equal(t, int64(3*i), r.QueueOffset)
+		require.Equal(t, r.Pos/s.o.SegmentBytes, (r.Pos+int64(r.Size)-1)/s.o.SegmentBytes)
+	}
+	require.NoError(t, s.WaitDispatched(ctx, "B", 1, 90))
+	mixed := append(record("B", 1, nil, "a"), record("B", 2, nil, "b")...)
+	_, err := s.Append(ctx, mixed)
+	require.ErrorIs(t, err, ErrUnsupported)
+}
+
+// TestTransactionRecords proves that prepared and rolled-back records take no queue offset and
+// reach no queue.
+func TestTransactionRecords(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, small(vfs.OS, t.TempDir()))
+	defer s.Close()
+	for _, flag := range []message.SysFlag{message.FlagPrepared, message.FlagCommit, message.FlagRollback, 0} {
+		rec, err := message.AppendRecord(nil, &message.Message{Topic: "X", SysFlag: flag, BornHost: bornHost, StoreHost: storeHost})
+		require.NoError(t, err)
+		_, err = s.Append(ctx, rec)
+		require.NoError(t, err)
+	}
+	require.NoError(t, s.WaitDispatchedPos(ctx, s.Appended()))
+	_, high, _ := s.QueueRange("X", 0)
+	require.Equal(t, int64(2), high)
+}
+
+// TestLimits proves that what cannot be stored is refused by a typed error that names the limit.
+func TestLimits(t *testing.T) {
+	ctx := context.Background()
+	s := open(t, small(vfs.OS, t.TempDir()))
+	var large *TooLargeError
+	_, err := s.Append(ctx, record("T", 0, make([]byte, 80<<10), "k"))
+	require.ErrorAs(t, err, &large)
+	_, err = s.Append(ctx, []byte("no record"))
+	require.Error(t, err)
+	require.NoError(t, s.Close())
+	_, err = s.Append(ctx, record("T", 0, nil, "k"))
+	require.ErrorIs(t, err, ErrClosed)
+	_, err = s.Get("T", 0, 0, 1, 1)
+	require.ErrorIs(t, err, ErrClosed)
+
+	o := small(vfs.OS, t.TempDir())
+	o.SegmentBytes, o.MaxMessageBytes = 1000, -1
+	_, err = Open(ctx, o)
+	require.ErrorContains(t, err, "mappedFileSizeCommitLog")
+	require.ErrorContains(t, err, "maxMessageSize")
+}
+
+// TestStoreInUse proves that a second opener is told who holds the store.
+func TestStoreInUse(t *testing.T) {
+	o := small(vfs.OS, t.TempDir())
+	s := open(t, o)
+	defer s.Close()
+	_, err := Open(context.Background(), o)
+	var locked *vfs.LockedError
+	require.True(t, errors.As(err, &locked), "%v", err)
+	require.ErrorContains(t, err, fmt.Sprint(os.Getpid()))
+}
+
+// TestNoAllocations proves that a message costs no allocation on its way through the store.
+func TestNoAllocations(t *testing.T) {
+	o := Options{Dir: t.TempDir(), SegmentBytes: 64 << 20}
+	s := open(t, o)
+	defer s.Close()
+	require.NoError(t, s.WaitPrepared(context.Background()))
+	const batch = 64
+	as := make([]*Append, batch)
+	done := make(chan struct{}, batch)
+	for i := range as {
+		as[i] = &Append{Record: record("T", int32(i%8), make([]byte, 512), "k"), Done: func(*Append) { done <- struct{}{} }}
+	}
+	per := testing.AllocsPerRun(200, func() {
+		s.SubmitVector(as)
+		for range batch {
+			<-done
+		}
+	}) / batch
+	require.Less(t, per, 0.1, "allocations a message")
+}

@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"errors"
+
+	"rmq/engine/format"
+	"rmq/message"
+)
+
+// FrameKind says what stands at a position of the log.
+type FrameKind int
+
+// The kinds of frames.
+const (
+	FrameRecord FrameKind = iota // a message record
+	FrameBlank                   // nothing more in this segment
+	FrameOther                   // something that carries no message; step over it
+)
+
+// Framing finds records in log bytes. Recovery, dispatch, dump and verify all walk through it, so
+// that a log with its own frames needs no second walker. Implementations keep no state.
+type Framing interface {
+	// Next reads the frame at the start of b, which stands at pos and runs at most to the end of
+	// its segment. It fills r for a record and returns the length of the frame. message.ErrShort
+	// says that more bytes are needed: at least n, if n is above len(b).
+	Next(b []byte, pos int64, r *message.Record) (n int, kind FrameKind, err error)
+	// Check verifies what Next does not: checksums and the stored position.
+	Check(b []byte, pos int64, r *message.Record) error
+}
+
+// Plain is the framing of an ordinary commit log: records that touch each other
+// (store-format of org.apache.rocketmq.store.CommitLog).
+type Plain struct{}
+
+// Next implements [Framing].
+func (Plain) Next(b []byte, _ int64, r *message.Record) (int, FrameKind, error) {
+	err := message.ParseRecord(b, r)
+	switch {
+	case err == nil:
+		return int(r.Size), FrameRecord, nil
+	case errors.Is(err, message.ErrBlank):
+		return int(r.Size), FrameBlank, nil
+	case errors.Is(err, message.ErrShort):
+		return max(message.RecordSize(b), 0), 0, err
+	}
+	return 0, 0, err
+}
+
+var errWrongPosition = errors.New("record carries the position of another place")
+
+// Check implements [Framing].
+func (Plain) Check(_ []byte, pos int64, r *message.Record) error {
+	if r.PhysicalOffset != pos {
+		return errWrongPosition
+	}
+	return r.CheckCRC()
+}
+
+// logReader gives the bytes of the log from a position on: from memory while the newest bytes
+// are there, else from the file through a buffer of its own. Not for concurrent use.
+type logReader struct {
+	l     *CommitLog
+	c     *chunk // held between calls
+	buf   []byte
+	start int64 // position of buf[0]
+	n     int
+}
+
+const readAhead = 1 << 20
+
+// at returns the bytes from pos to some point at or before end, at least need of them if the
+// segment and end allow. They stay valid until the next call or close. end must be written.
+func (r *logReader) at(pos, end int64, need int) ([]byte, error) {
+	if c := r.c; c != nil && pos >= c.start && pos < c.end() && min(c.end(), end)-pos >= int64(need) {
+		return c.buf[pos-c.start : min(c.end(), end)-c.start], nil
+	}
+	r.close()
+	if c := r.l.chunks.find(pos); c != nil && min(c.end(), end)-pos >= int64(need) {
+		r.c = c
+		return c.buf[pos-c.start : min(c.end(), end)-c.start], nil
+	} else if c != nil {
+		c.release()
+	}
+	if have := r.start + int64(r.n) - pos; pos >= r.start && have > 0 && have >= int64(need) {
+		return r.buf[pos-r.start : min(r.start+int64(r.n), end)-r.start], nil
+	}
+	m := r.l.files.Acquire(pos)
+	if m == nil {
+		return nil, ErrOffsetTooSmall
+	}
+	defer m.Release()
+	want := max(int64(need), readAhead)
+	want = min(want, end-pos, m.End()-pos)
+	if int64(len(r.buf)) < want {
+		r.buf = make([]byte, want)
+	}
+	r.n = 0
+	n, err := m.ReadAt(r.buf[:want], pos)
+	if int64(n) < want {
+		return nil, err
+	}
+	r.start, r.n = pos, n
+	return r.buf[:n], nil
+}
+
+func (r *logReader) close() {
+	if r.c != nil {
+		r.c.release()
+		r.c = nil
+	}
+}
+
+// walk calls visit for every frame in [pos, end) until it returns false or a frame is not
+// readable, and returns the position behind the last frame that visit accepted. Blanks are
+// stepped over without a visit. With check set, checksums and positions are verified.
+func (l *CommitLog) walk(r *logReader, pos, end int64, check bool, visit func(pos int64, rec *message.Record) bool) (int64, error) {
+	var (
+		rec  message.Record
+		seg  = l.o.SegmentBytes
+		need = 0
+	)
+	for pos < end {
+		limit := min(end, pos-pos%seg+seg)
+		b, err := r.at(pos, limit, need)
+		if err != nil {
+			return pos, err
+		}
+		n, kind, err := l.o.Framing.Next(b, pos, &rec)
+		if err != nil {
+			if errors.Is(err, message.ErrShort) && int64(len(b)) < limit-pos && need <= len(b) {
+				need = max(n, len(b)+1, pageBytes)
+				need = int(min(int64(need), limit-pos))
+				continue
+			}
+			return pos, err
+		}
+		need = 0
+		if kind == FrameBlank {
+			if pos-pos%seg+seg > end {
+				return pos, nil
+			}
+			pos += seg - pos%seg
+			continue
+		}
+		if kind == FrameRecord {
+			if check {
+				if err := l.o.Framing.Check(b[:n], pos, &rec); err != nil {
+					return pos, err
+				}
+			}
+			if !visit(pos, &rec) {
+				return pos, nil
+			}
+		}
+		pos += int64(n)
+	}
+	return pos, nil
+}
+
+// tagsCode is what the consume queue stores for a record: the hash of its tag, or, in the topic
+// of delayed messages, the time at which it is due.
+func (l *CommitLog) tagsCode(r *message.Record) int64 {
+	if string(r.Topic) == message.TopicSchedule {
+		if level := r.Properties.DelayLevel(); level > 0 {
+			return r.StoreTimestamp + l.delays.millis(level)
+		}
+	}
+	if tags := r.Properties.Get(message.PropTags); len(tags) > 0 {
+		return message.TagHash(tags)
+	}
+	return 0
+}
+
+// delayTable holds the delay levels in milliseconds.
+type delayTable []int64
+
+func (d delayTable) millis(level int) int64 {
+	return d[min(level, len(d))-1]
+}
+
+// queueEntry is the consume-queue entry of the record at pos.
+func (l *CommitLog) queueEntry(pos int64, r *message.Record) format.CQEntry {
+	return format.CQEntry{Offset: pos, Size: r.Size, TagsHash: l.tagsCode(r)}
+}

@@ -270,7 +270,7 @@ func compareCell(x, y *CellSummary, m Metric, paired bool, band float64) *CellCo
 	if !paired {
 		cc.Ratio = UnpairedRatio(ga, gb, band)
 	} else {
-		pa, pb := pairs(x, y, m)
+		pa, pb, _ := pairs(x, y, m)
 		cc.Ratio = PairedRatio(pa, pb, band)
 	}
 	if cc.Ratio.Verdict == NotComparable {

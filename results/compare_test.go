@@ -182,4 +182,14 @@ func TestEffects(t *testing.T) {
 	require.NotNil(t, topics)
 	require.True(t, topics.SameClass())
 	require.InDelta(t, 0.904, topics.Ratio.Value, 0.03)
+
+	main := results.MainEffects(es)
+	require.Len(t, main, 3, "flush over both topic counts; topics within D1a and within D1")
+	require.Equal(t, 2, main[0].Cells)
+	require.Equal(t, "flush", main[0].Factor)
+	require.LessOrEqual(t, main[0].Least, main[0].Ratio.Value)
+	require.GreaterOrEqual(t, main[0].Most, main[0].Ratio.Value)
+	require.Equal(t, 6, main[0].Ratio.N, "one pair a block, however many cells")
+	require.Equal(t, results.ClassD1a, main[1].ToSide)
+	require.Equal(t, results.ClassD1, main[2].ToSide)
 }

@@ -45,16 +45,16 @@ type CellSummary struct {
 	Bottleneck Bottleneck `json:"bottleneck"`
 	Why        string     `json:"why,omitempty"`
 
-	WriteAmp     *float64 `json:"device_bytes_per_log_byte,omitempty"`
-	GroupSize    float64  `json:"group_size,omitempty"`
-	CPUSPerM     *float64 `json:"cpu_s_per_million,omitempty"`
-	BytesPerM    *float64 `json:"dev_bytes_per_million,omitempty"`
-	FlushesPerM  *float64 `json:"flushes_per_million,omitempty"`
-	Failed       []Gate   `json:"failed_gates,omitempty"`     // one per name
-	Unverified   []string `json:"unverified_gates,omitempty"` // names
-	Notes        []string `json:"notes,omitempty"`
-	counted      []*Rep
-	rateByBlocks map[int]*Result
+	WriteAmp    *float64 `json:"device_bytes_per_log_byte,omitempty"`
+	GroupSize   float64  `json:"group_size,omitempty"`
+	CPUSPerM    *float64 `json:"cpu_s_per_million,omitempty"`
+	BytesPerM   *float64 `json:"dev_bytes_per_million,omitempty"`
+	FlushesPerM *float64 `json:"flushes_per_million,omitempty"`
+	Failed      []Gate   `json:"failed_gates,omitempty"`     // one per name
+	Unverified  []string `json:"unverified_gates,omitempty"` // names
+	Notes       []string `json:"notes,omitempty"`
+	counted     []*Rep
+	byBlock     map[int]*Result
 }
 
 // Counted lists the repetitions that the summary stands on.
@@ -95,7 +95,7 @@ func (s *Summary) Find(id string, p Part) *CellSummary {
 }
 
 func summarizeCell(c *CellRuns, p Part) *CellSummary {
-	s := &CellSummary{ID: c.Cell.ID(), Cell: c.Cell, Part: p, rateByBlocks: map[int]*Result{}}
+	s := &CellSummary{ID: c.Cell.ID(), Cell: c.Cell, Part: p, byBlock: map[int]*Result{}}
 	var valid, all []*Rep
 	for _, rep := range c.Reps {
 		res := rep.Part(p)
@@ -125,7 +125,7 @@ func summarizeCell(c *CellRuns, p Part) *CellSummary {
 		s.counted, s.OnlyInvalid = all, true
 	}
 	for _, rep := range s.counted {
-		s.rateByBlocks[rep.Block] = rep.Part(p)
+		s.byBlock[rep.Block] = rep.Part(p)
 	}
 	s.fill()
 	return s
@@ -331,6 +331,13 @@ type Effect struct {
 	ToID     string `json:"to_id"`
 	FromSide Class  `json:"from_class"`
 	ToSide   Class  `json:"to_class"`
+	// Cells is how many settings of the other factors a main effect stands on, Least and Most the
+	// range of their ratios. All are zero for the effect at one setting.
+	Cells int     `json:"cells,omitempty"`
+	Least float64 `json:"least,omitempty"`
+	Most  float64 `json:"most,omitempty"`
+
+	logs map[int]float64 // log-ratio by block
 }
 
 // SameClass reports whether both sides promise the same. Where they do not, the ratio is a price,
@@ -350,8 +357,9 @@ func (r *Run) Effects(s *Summary, m Metric, band float64) []*Effect {
 			if from == nil || from.OnlyInvalid || to.OnlyInvalid {
 				continue
 			}
-			a, b := pairs(from, to, m)
+			a, b, blocks := pairs(from, to, m)
 			e := &Effect{
+				logs:   logRatios(a, b, blocks),
 				Factor: f, From: level(from.Cell, f), To: level(to.Cell, f), Metric: m,
 				Where: where(to.Cell, varying, f), Ratio: PairedRatio(a, b, band),
 				FromID: from.ID, ToID: to.ID, FromSide: from.Class, ToSide: to.Class,
@@ -359,12 +367,85 @@ func (r *Run) Effects(s *Summary, m Metric, band float64) []*Effect {
 			es = append(es, e)
 		}
 	}
-	rs := make([]*Ratio, len(es))
-	for i, e := range es {
-		rs[i] = &e.Ratio
-	}
-	holmOver(rs)
+	correct(es)
 	return es
+}
+
+// MainEffects boils effects down to one for each step of each factor within each pair of
+// durability classes: the mean log-ratio over the settings of the other factors, block by block,
+// over the blocks that all of them have.
+func MainEffects(es []*Effect) []*Effect {
+	type key struct {
+		factor, from, to, metric string
+		a, b                     Class
+	}
+	groups := map[key][]*Effect{}
+	var order []key
+	for _, e := range es {
+		if e.Ratio.Verdict == NotComparable {
+			continue
+		}
+		k := key{e.Factor, e.From, e.To, e.Metric.Name, e.FromSide, e.ToSide}
+		if groups[k] == nil {
+			order = append(order, k)
+		}
+		groups[k] = append(groups[k], e)
+	}
+	var out []*Effect
+	for _, k := range order {
+		g := groups[k]
+		if len(g) == 1 {
+			one := *g[0]
+			out = append(out, &one)
+			continue
+		}
+		m := &Effect{Factor: k.factor, From: k.from, To: k.to, Metric: g[0].Metric, FromID: g[0].FromID, ToID: g[0].ToID, FromSide: k.a, ToSide: k.b, Cells: len(g)}
+		var means []float64
+		for block := range g[0].logs {
+			sum, n := 0.0, 0
+			for _, e := range g {
+				if l, ok := e.logs[block]; ok {
+					sum, n = sum+l, n+1
+				}
+			}
+			if n == len(g) {
+				means = append(means, sum/float64(n))
+			}
+		}
+		if len(means) == 0 {
+			continue
+		}
+		sort.Float64s(means)
+		m.Ratio = ratioOfLogs(means, g[0].Ratio.Band)
+		m.Least, m.Most = math.Inf(1), 0
+		for _, e := range g {
+			m.Least, m.Most = min(m.Least, e.Ratio.Value), max(m.Most, e.Ratio.Value)
+		}
+		out = append(out, m)
+	}
+	correct(out)
+	return out
+}
+
+// correct applies Holm's correction within each metric.
+func correct(es []*Effect) {
+	byMetric := map[string][]*Ratio{}
+	for _, e := range es {
+		byMetric[e.Metric.Name] = append(byMetric[e.Metric.Name], &e.Ratio)
+	}
+	for _, rs := range byMetric {
+		holmOver(rs)
+	}
+}
+
+func logRatios(a, b []float64, blocks []int) map[int]float64 {
+	ls := map[int]float64{}
+	for i, k := range blocks {
+		if a[i] > 0 && b[i] > 0 {
+			ls[k] = math.Log(b[i] / a[i])
+		}
+	}
+	return ls
 }
 
 // sibling finds the cell that differs from c in factor f only and has f's first level.
@@ -381,19 +462,18 @@ func sibling(cells []*CellSummary, c *CellSummary, f string) *CellSummary {
 }
 
 // pairs lines up two cells by block, oriented so that a larger b is better.
-func pairs(from, to *CellSummary, m Metric) (a, b []float64) {
-	blocks := make([]int, 0, len(from.rateByBlocks))
-	for k := range from.rateByBlocks {
-		blocks = append(blocks, k)
+func pairs(from, to *CellSummary, m Metric) (a, b []float64, blocks []int) {
+	for k := range from.byBlock {
+		if to.byBlock[k] != nil {
+			blocks = append(blocks, k)
+		}
 	}
 	sort.Ints(blocks)
 	for _, k := range blocks {
-		if rb := to.rateByBlocks[k]; rb != nil {
-			a = append(a, m.goodness(from.rateByBlocks[k]))
-			b = append(b, m.goodness(rb))
-		}
+		a = append(a, m.goodness(from.byBlock[k]))
+		b = append(b, m.goodness(to.byBlock[k]))
 	}
-	return a, b
+	return a, b, blocks
 }
 
 func varyingFactors(cells []Cell) []string {

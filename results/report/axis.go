@@ -33,6 +33,17 @@ func linearScale(hi, from, to float64) scale {
 	return scale{lo: 0, hi: math.Ceil(hi/step-1e-9) * step, from: from, to: to}
 }
 
+// binaryScale is linearScale with round numbers of KiB, MiB or GiB.
+func binaryScale(hi, from, to float64) scale {
+	unit := 1.0
+	for hi/unit >= 1000 {
+		unit *= 1024
+	}
+	s := linearScale(hi/unit, from, to)
+	s.hi *= unit
+	return s
+}
+
 // closeScale covers lo to hi with some air and not necessarily zero.
 func closeScale(lo, hi, from, to float64) scale {
 	if !(hi > lo) {
@@ -93,7 +104,7 @@ func (s scale) ticks(n int) []float64 {
 	}
 	step := niceStep((s.hi - s.lo) / float64(n))
 	for v := math.Ceil(s.lo/step-1e-9) * step; v <= s.hi+step*1e-6; v += step {
-		ts = append(ts, math.Round(v/step)*step)
+		ts = append(ts, math.Round(v/step)*step+0) // + 0 turns −0 into 0
 	}
 	return ts
 }

@@ -210,14 +210,14 @@ func panelsOf(res *results.Result) []panel {
 		rate, lat,
 		{name: "backlog, msg", value: always(func(r *results.Row) float64 { return float64(r.Backlog) }), format: results.FormatCount},
 		{name: "CPU, cores", value: always(func(r *results.Row) float64 { return r.CPU }), format: results.FormatSig3},
-		{name: "device writes", value: opt(func(r *results.Row) *float64 { return r.DevWrite }), format: bytesPerS, limits: lim(results.AxisDevWrite)},
+		{name: "device writes", value: opt(func(r *results.Row) *float64 { return r.DevWrite }), format: bytesPerS, binary: true, limits: lim(results.AxisDevWrite)},
 		{name: "flushes", value: opt(func(r *results.Row) *float64 { return r.Flushes }), second: opt(func(r *results.Row) *float64 { return r.DevFlushes }), key: "and at the device", format: perS, limits: lim(results.AxisFlushes)},
 		{name: "dirty memory", value: func(r *results.Row) (float64, bool) {
 			if r.DirtyBytes == nil {
 				return 0, false
 			}
 			return float64(*r.DirtyBytes), true
-		}, format: results.FormatBytes, limits: lim(results.AxisDirty)},
+		}, format: results.FormatBytes, binary: true, limits: lim(results.AxisDirty)},
 	}
 }
 

@@ -84,13 +84,23 @@ func ninesChart(response, service *hdrhistogram.Histogram, limits []limitMark, o
 		s.line("grid", left, ys.at(y), w-right, ys.at(y))
 		s.text("tick", "end", left-6, ys.at(y)+3.5, results.FormatUS(y))
 	}
-	for _, p := range []float64{0, 50, 90, 99, 99.9, 99.99, 99.999, 99.9999, 99.99999} {
+	lastLabel := 0.0
+	for _, p := range []float64{50, 90, 99, 99.9, 99.99, 99.999, 99.9999, 99.99999} {
 		x := nines(p)
 		if x > xmax+1e-9 {
 			break
 		}
 		s.line("grid", xs.at(x), top, xs.at(x), h-bottom)
-		s.text("tick", "middle", xs.at(x), h-bottom+15, fmt.Sprintf("p%g", p))
+		label, anchor := fmt.Sprintf("p%g", p), "middle"
+		half := textWidth(label) / 2
+		if xs.at(x)+half > w {
+			anchor, half = "end", 2*half
+		}
+		if xs.at(x)-half < lastLabel+6 {
+			continue
+		}
+		lastLabel = xs.at(x) + half
+		s.text("tick", anchor, xs.at(x), h-bottom+15, label)
 	}
 	s.text("axis", "middle", (left+w-right)/2, h-8, "percentile (each step right of p90 is one more nine)")
 	for _, m := range on {
@@ -98,7 +108,7 @@ func ninesChart(response, service *hdrhistogram.Histogram, limits []limitMark, o
 		s.line("limit", left, y, w-right, y)
 		s.text("limit-text", "end", w-right-4, y-4, "limit: "+m.label+" "+results.FormatUS(m.value))
 	}
-	offScale(s, off, left+4, top+10, results.FormatUS)
+	offScale(s, off, w-right-4, top+12, results.FormatUS)
 	at := func(c []curvePoint, sure bool) []point {
 		var ps []point
 		for i, p := range c {
@@ -124,8 +134,8 @@ func ninesChart(response, service *hdrhistogram.Histogram, limits []limitMark, o
 	if open {
 		s.rect("swatch1", left, 8, 14, 3, 1)
 		s.text("key1", "start", left+19, 13, "response, from due time")
-		s.rect("swatch2", left+160, 8, 14, 3, 1)
-		s.text("key2", "start", left+179, 13, "service, from send")
+		s.rect("swatch2", left+186, 8, 14, 3, 1)
+		s.text("key2", "start", left+205, 13, "service, from the send")
 	} else {
 		s.rect("swatch1", left, 8, 14, 3, 1)
 		s.text("key1", "start", left+19, 13, "service (closed loop: nothing is due)")
@@ -136,7 +146,7 @@ func ninesChart(response, service *hdrhistogram.Histogram, limits []limitMark, o
 // offScale names limits that lie beyond a chart's range.
 func offScale(s *svg, off []limitMark, x, y float64, f func(float64) string) {
 	for i, m := range off {
-		s.text("limit-text", "start", x, y+float64(i)*13, "↑ limit off scale: "+m.label+" "+f(m.value))
+		s.text("limit-text", "end", x, y+float64(i)*13, "↑ off scale: "+m.label+" "+f(m.value))
 	}
 }
 
@@ -183,9 +193,12 @@ type repValue struct {
 // stripChart draws rows of repetition dots. shared puts all rows on one axis; otherwise each row
 // has its own, with its ends labelled.
 func stripChart(rows []strip, shared bool, what string) template.HTML {
-	w, left, right, rowH, top := 560.0, 128.0, 108.0, 46.0, 14.0
+	w, left, right, rowH, top := 560.0, 118.0, 118.0, 56.0, 10.0
 	if shared {
-		w, left, right, rowH = 1100, 210, 170, 34
+		w, left, right, rowH = 1100, 60, 120, 34
+		for _, r := range rows {
+			left = math.Max(left, textWidth(r.name)*1.15+24)
+		}
 	}
 	bottom := 8.0
 	if shared {
@@ -213,6 +226,7 @@ func stripChart(rows []strip, shared bool, what string) template.HTML {
 			lo, hi := stripRange(rows[i : i+1])
 			sc = closeScale(lo, hi, left, w-right)
 			s.line("base", left, mid, w-right, mid)
+			stripEnds(s, r, sc, mid+20)
 		} else if i > 0 {
 			s.line("base", left, mid-rowH/2, w-right, mid-rowH/2)
 		}
@@ -223,7 +237,7 @@ func stripChart(rows []strip, shared bool, what string) template.HTML {
 		if r.anchor != "" {
 			s.endLink()
 		}
-		stripRow(s, r, sc, mid, rowH, shared)
+		stripRow(s, r, sc, mid, shared)
 		text := r.format(r.est.Median)
 		if r.invalid {
 			text += " INVALID"
@@ -233,19 +247,35 @@ func stripChart(rows []strip, shared bool, what string) template.HTML {
 	return s.close()
 }
 
-func stripRow(s *svg, r strip, sc scale, mid, rowH float64, shared bool) {
+// stripEnds labels the least and the largest repetition of a row with a scale of its own.
+func stripEnds(s *svg, r strip, sc scale, y float64) {
+	lo, hi := math.Inf(1), math.Inf(-1)
+	for _, v := range r.values {
+		lo, hi = math.Min(lo, v.v), math.Max(hi, v.v)
+	}
+	if math.IsInf(lo, 1) {
+		return
+	}
+	a, b := r.format(lo), r.format(hi)
+	if sc.at(hi)-sc.at(lo) > textWidth(a)/2+textWidth(b)/2+8 {
+		s.text("tick", "middle", sc.at(lo), y, a)
+	}
+	s.text("tick", "middle", sc.at(hi), y, b)
+}
+
+func stripRow(s *svg, r strip, sc scale, mid float64, shared bool) {
 	for _, m := range r.limits {
 		x := sc.at(m.value)
 		if x < sc.from || x > sc.to {
 			continue
 		}
-		s.line("limit", x, mid-rowH*0.38, x, mid+rowH*0.38)
+		s.line("limit", x, mid-14, x, mid+12)
 		if !shared {
 			anchor := "middle"
 			if x > sc.to-60 {
 				anchor = "end"
 			}
-			s.text("limit-text", anchor, x, mid-rowH*0.38-2, "limit "+r.format(m.value))
+			s.text("limit-text", anchor, x, mid-17, "limit "+r.format(m.value))
 		}
 	}
 	if r.est.Interval.Known {
@@ -298,7 +328,13 @@ func forestChart(rows []forestRow) template.HTML {
 	if len(rows) == 0 {
 		return ""
 	}
-	const w, left, right, rowH, top, bottom = 1100.0, 330.0, 300.0, 28.0, 10.0, 40.0
+	const w, rowH, top, bottom = 1100.0, 28.0, 10.0, 40.0
+	left, right := 120.0, 120.0
+	for _, r := range rows {
+		left = math.Max(left, textWidth(r.name)*1.15+24)
+		right = math.Max(right, textWidth("×0.00  "+r.verdict)*1.32+24)
+	}
+	left, right = math.Min(left, 420), math.Min(right, 380)
 	h := top + float64(len(rows))*rowH + bottom
 	lo, hi := 0.9, 1.1
 	for _, r := range rows {
@@ -379,7 +415,10 @@ type heatField struct {
 	anchor string
 }
 
-const heatSteps = 7
+const (
+	heatSteps       = 7
+	heatLeastSpread = 1.25 // ratio that the whole ramp spans at least
+)
 
 func (m *heatMap) draw() template.HTML {
 	const left, top, right, fw, fh = 120.0, 44.0, 8.0, 104.0, 46.0
@@ -435,6 +474,10 @@ func heatStep(v, lo, hi float64, lowerIsBest bool) int {
 	if v <= 0 || lo <= 0 || hi <= lo {
 		return heatSteps - 1
 	}
+	if hi/lo < heatLeastSpread {
+		mid := math.Sqrt(lo * hi) // a narrow range must not look like a wide one
+		lo, hi = mid/math.Sqrt(heatLeastSpread), mid*math.Sqrt(heatLeastSpread)
+	}
 	x := (math.Log(v) - math.Log(lo)) / (math.Log(hi) - math.Log(lo))
 	if lowerIsBest {
 		x = 1 - x
@@ -450,6 +493,7 @@ type panel struct {
 	key    string                             // what the second line is
 	format func(float64) string
 	limits []limitMark
+	binary bool // bytes: round numbers in powers of 1024
 }
 
 // seriesChart stacks the panels of one repetition under one time axis, one cursor and the event
@@ -458,7 +502,7 @@ func seriesChart(rows []results.Row, others [][]results.Row, panels []panel, eve
 	if len(rows) == 0 {
 		return ""
 	}
-	const w, left, right, top, ph, gap, bottom = 1100.0, 150.0, 96.0, 30.0, 74.0, 16.0, 34.0
+	const w, left, right, top, ph, gap, bottom = 1100.0, 172.0, 92.0, 30.0, 74.0, 16.0, 34.0
 	h := top + float64(len(panels))*(ph+gap) + bottom
 	t0, t1 := rows[0].TS, rows[0].TS
 	for _, r := range rows {
@@ -472,7 +516,7 @@ func seriesChart(rows []results.Row, others [][]results.Row, panels []panel, eve
 	}
 	for _, t := range xs.ticks(12) {
 		s.line("grid", xs.at(t), top, xs.at(t), h-bottom-gap+4)
-		s.text("tick", "middle", xs.at(t), h-bottom-gap+18, results.FormatSig3(t)+" s")
+		s.text("tick", "middle", xs.at(t), h-bottom-gap+18, fmt.Sprintf("%g s", t))
 	}
 	s.text("axis", "middle", (left+w-right)/2, h-4, "time since the start of measuring")
 	y := top
@@ -487,9 +531,9 @@ func seriesChart(rows []results.Row, others [][]results.Row, panels []panel, eve
 
 func drawPanel(s *svg, p panel, rows []results.Row, others [][]results.Row, xs scale, left, right, y, ph float64) {
 	s.line("base", left, y+ph, right, y+ph)
-	s.text("label", "start", 4, y+14, p.name)
+	s.text("label", "start", 0, y+14, p.name)
 	if p.key != "" {
-		s.text("key2", "start", 4, y+30, p.key)
+		s.text("key2", "start", 0, y+30, p.key)
 	}
 	hi, any := 0.0, false
 	for _, r := range append([][]results.Row{rows}, others...) {
@@ -513,6 +557,9 @@ func drawPanel(s *svg, p panel, rows []results.Row, others [][]results.Row, xs s
 		hi = math.Max(hi, m.value)
 	}
 	sc := linearScale(hi, y+ph, y+4)
+	if p.binary {
+		sc = binaryScale(hi, y+ph, y+4)
+	}
 	for _, t := range []float64{0, sc.hi / 2, sc.hi} {
 		s.line("grid", left, sc.at(t), right, sc.at(t))
 		if t > 0 {
@@ -539,7 +586,7 @@ func drawPanel(s *svg, p panel, rows []results.Row, others [][]results.Row, xs s
 		s.line("limit", left, sc.at(m.value), right, sc.at(m.value))
 		s.text("limit-text", "start", left+4, sc.at(m.value)+11, "limit: "+m.label+" "+p.format(m.value))
 	}
-	offScale(s, off, left+4, y+13, p.format)
+	offScale(s, off, right-4, y+14, p.format)
 	if p.second != nil {
 		s.path("line2", line(rows, p.second))
 	}
@@ -623,7 +670,7 @@ func cursorData(rows []results.Row, panels []panel, xs scale) string {
 	var d data
 	for i := range rows {
 		d.X = append(d.X, math.Round(xs.at(rows[i].TS+rows[i].DurS/2)*10)/10)
-		d.T = append(d.T, results.FormatSig3(rows[i].TS)+" s")
+		d.T = append(d.T, fmt.Sprintf("%.4g to %.4g s", rows[i].TS, rows[i].TS+rows[i].DurS))
 	}
 	for _, p := range panels {
 		var vs []string

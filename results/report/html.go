@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
@@ -38,6 +39,9 @@ type HTMLOptions struct {
 // openCells is how many cells a page shows unfolded.
 const openCells = 6
 
+// saidFirst is how many sentences a page shows unfolded.
+const saidFirst = 12
+
 // pageView is what the template sees.
 type pageView struct {
 	Style     template.CSS
@@ -51,6 +55,7 @@ type pageView struct {
 	Host      string
 	Fixed     string
 	Sentences []sentenceView
+	More      []sentenceView // beyond the first screen
 	Classes   []classView
 	Effects   template.HTML
 	EffectTab *htmlTable
@@ -65,6 +70,9 @@ type pageView struct {
 	Links     []link
 }
 
+// MoreFrom is the number of the first sentence of More.
+func (v *pageView) MoreFrom() int { return len(v.Sentences) + 1 }
+
 type sentenceView struct {
 	Text, Anchor string
 	Trouble      bool
@@ -72,25 +80,24 @@ type sentenceView struct {
 }
 
 type classView struct {
-	Class               results.Class
-	Means               string
-	Kill, One, All      string
-	Rates               template.HTML
-	Rows                []classRow
-	HasClosed, HasOpen  bool
-	FactorHeads         []string
-	InvalidOrUnverified string
+	Class              results.Class
+	Means              string
+	Kill, One, All     string
+	Rates              template.HTML
+	Rows               []classRow
+	HasClosed, HasOpen bool
+	FactorHeads        []string
 }
 
 type classRow struct {
-	Anchor                         string
-	Factors                        []string
-	Rate, Interval, Share, Of      string
-	ShareWidth                     string // of the bar, percent
-	Bottleneck, Why                string
-	Verdict, VerdictWhy            string
-	Offered, P50, P99, P999, Max   string
-	Amp, Validity, ValidWord, Mark string
+	Anchor                       string
+	Factors                      []string
+	Rate, Interval, Share, Of    string
+	ShareWidth                   string // of the bar, percent
+	Bottleneck, Why              string
+	Verdict, VerdictWhy          string
+	Offered, P50, P99, P999, Max string
+	Validity, ValidWord          string
 }
 
 type heatView struct {
@@ -165,7 +172,7 @@ func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 		Gates: r.gateTable().html(), Probe: r.probeTable().html(), Env: r.envTable().html(), Cost: r.costTable().html(), Notes: r.notes(),
 	}
 	if !m.Ended.IsZero() {
-		v.Took = results.FormatDuration(m.Ended.Sub(m.Started))
+		v.Took = longDuration(m.Ended.Sub(m.Started))
 	}
 	if p := r.run.Probe; p != nil {
 		v.ProbeNote = fmt.Sprintf("taken in %s", results.FormatUS(p.Start.TookS*1e6))
@@ -181,6 +188,9 @@ func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 			sv.Anchor = s.Cell.Anchor()
 		}
 		v.Sentences = append(v.Sentences, sv)
+	}
+	if len(v.Sentences) > saidFirst+2 {
+		v.Sentences, v.More = v.Sentences[:saidFirst], v.Sentences[saidFirst:]
 	}
 	for _, c := range r.classes() {
 		v.Classes = append(v.Classes, r.classView(c))
@@ -205,6 +215,14 @@ func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 		}
 	}
 	return v, nil
+}
+
+// longDuration prints minutes and hours where three digits of seconds do not read well.
+func longDuration(d time.Duration) string {
+	if d < 2*time.Minute {
+		return results.FormatDuration(d)
+	}
+	return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
 }
 
 func (r *Renderer) hostLine() string {
@@ -232,6 +250,7 @@ func (r *Renderer) classView(class results.Class) classView {
 			cells = append(cells, v)
 		}
 	}
+	names := namesWithin(cells)
 	for i, v := range cells {
 		row := classRow{Anchor: v.Anchor(), Factors: r.factorCells(v), ShareWidth: "0"}
 		if s := v.Closed; s != nil {
@@ -243,14 +262,13 @@ func (r *Renderer) classView(class results.Class) classView {
 			}
 			row.Bottleneck, row.Why = string(s.Bottleneck), s.Why
 			row.Verdict, row.VerdictWhy = r.against(cells[0], v, i)
-			strips = append(strips, r.strip(v, s, v.Name, func(x *results.Result) float64 { return x.Throughput.AckedPerS }, s.Rate, results.AxisRate, results.FormatCount))
+			strips = append(strips, r.strip(v, s, names[v], func(x *results.Result) float64 { return x.Throughput.AckedPerS }, s.Rate, results.AxisRate, results.FormatCount))
 		}
 		if s := v.Open; s != nil {
 			cv.HasOpen = true
 			row.Offered, row.P50, row.P99 = results.FormatCount(s.Offered), results.FormatUS(s.P50.Median), results.FormatUS(s.P99.Median)
 			row.P999, row.Max = p999Text(s), results.FormatUS(s.Max)
 		}
-		row.Amp = optText(v.any().WriteAmp, ratioText)
 		row.Validity, row.ValidWord = validity(v)
 		cv.Rows = append(cv.Rows, row)
 	}

@@ -209,6 +209,23 @@ func (r *Renderer) classes() []results.Class {
 	return cs
 }
 
+// namesWithin names cells by the factors that vary among them.
+func namesWithin(vs []*cellView) map[*cellView]string {
+	names := map[*cellView]string{}
+	var varying []string
+	for _, v := range vs {
+		for _, f := range v.Cell.Factors() {
+			if f.Level != vs[0].Cell.Level(f.Name) && !slices.Contains(varying, f.Name) {
+				varying = append(varying, f.Name)
+			}
+		}
+	}
+	for _, v := range vs {
+		names[v] = shortName(v.Cell, varying)
+	}
+	return names
+}
+
 // status is the run's state in a word or two.
 func (r *Renderer) status() string {
 	m := r.run.Manifest

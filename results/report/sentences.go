@@ -38,7 +38,7 @@ func (r *Renderer) sentences() []sentence {
 			ss = append(ss, s)
 		}
 	}
-	for _, e := range r.effects {
+	for _, e := range results.MainEffects(r.effects) {
 		if s, ok := r.effectSentence(e); ok {
 			ss = append(ss, s)
 		}
@@ -65,6 +65,24 @@ func (r *Renderer) troubles() []sentence {
 	if m.Smoke() {
 		add(10, nil, "Smoke run: %s s measured, %s. A sign of life, not a measurement.", fmt.Sprintf("%g", m.DurS), count(m.Reps, "block"))
 	}
+	ss = append(ss, r.invalid()...)
+	for _, d := range r.run.Probe.Drifts() {
+		if d.Ratio < 0.9 || d.Ratio > 1.1 {
+			add(40, nil, "The machine drifted: %s %s at the start, %s at the end (×%.2f).", d.Name, limitValue(d.Start, d.Unit), limitValue(d.End, d.Unit), d.Ratio)
+		}
+	}
+	return ss
+}
+
+// invalid tells of parts with left-out repetitions, those that failed the same gates together.
+func (r *Renderer) invalid() []sentence {
+	type group struct {
+		first *cellView
+		part  *results.CellSummary
+		names []string
+	}
+	groups := map[string]*group{}
+	var order []string
 	for _, v := range r.cells {
 		for _, p := range v.parts() {
 			if p.Valid == p.Reps {
@@ -74,13 +92,32 @@ func (r *Renderer) troubles() []sentence {
 			if p.OnlyInvalid {
 				word = "INVALID"
 			}
-			add(50+float64(p.Reps-p.Valid), v, "%s, %s: %s: %s.", upperFirst(v.Name), partWord(p.Part), word, failedText(p.Failed))
+			key := fmt.Sprintf("%s, %s: ", word, partWord(p.Part))
+			for _, g := range p.Failed {
+				key += g.Name + "; "
+			}
+			g := groups[key]
+			if g == nil {
+				g = &group{first: v, part: p}
+				groups[key] = g
+				order = append(order, key)
+			}
+			g.names = append(g.names, v.Name)
 		}
 	}
-	for _, d := range r.run.Probe.Drifts() {
-		if d.Ratio < 0.9 || d.Ratio > 1.1 {
-			add(40, nil, "The machine drifted: %s %s at the start, %s at the end (×%.2f).", d.Name, limitValue(d.Start, d.Unit), limitValue(d.End, d.Unit), d.Ratio)
+	var ss []sentence
+	for _, k := range order {
+		g := groups[k]
+		word, _, _ := strings.Cut(k, ":")
+		text := fmt.Sprintf("%s: %s: %s.", upperFirst(g.names[0]), word, failedText(g.part.Failed))
+		if len(g.names) > 1 {
+			text = fmt.Sprintf("%d cells: %s: %s in %s; the same gates in %s.", len(g.names), word, failedText(g.part.Failed), g.names[0], strings.Join(g.names[1:], "; "))
 		}
+		s := sentence{Kind: kindTrouble, Weight: 50 + float64(len(g.names)), Text: text, Cell: g.first}
+		if g.part.OnlyInvalid {
+			s.Weight += 20
+		}
+		ss = append(ss, s)
 	}
 	return ss
 }
@@ -147,10 +184,23 @@ func (r *Renderer) effectSentence(e *results.Effect) (sentence, bool) {
 		}
 	}
 	text := fmt.Sprintf("%s instead of %s", upperFirst(phrase(e.Factor, e.To)), phrase(e.Factor, e.From))
-	if w := r.whereOf(e); w != "" {
+	if e.Cells > 0 {
+		if e.SameClass() && len(r.classes()) > 1 {
+			text += fmt.Sprintf(" (%s, %s)", e.ToSide, count(e.Cells, "setting"))
+		} else {
+			text += fmt.Sprintf(" (%s)", count(e.Cells, "setting"))
+		}
+	} else if w := r.whereOf(e); w != "" {
 		text += " (" + w + ")"
 	}
 	text += fmt.Sprintf(": ×%.2f %s%s", v, what, spaced(interval(iv, ratioText)))
+	if e.Cells > 0 {
+		least, most := e.Least, e.Most
+		if e.Metric.Lower {
+			least, most = 1/most, 1/least
+		}
+		text += fmt.Sprintf(", ×%.2f to ×%.2f by setting", least, most)
+	}
 	s := sentence{Kind: kindEffect, Weight: math.Abs(math.Log(e.Ratio.Value)), Cell: r.byID(e.ToID)}
 	if !e.SameClass() {
 		s.Kind = kindPrice

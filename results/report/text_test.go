@@ -44,7 +44,7 @@ func oneCell() resultstest.Options {
 	return resultstest.Options{Cells: resultstest.Matrix([]string{"sync"}, []int{1}, []int{64}), Reps: 5}
 }
 
-func quick() resultstest.Options { return resultstest.Options{Label: "smoke", DurS: 4} }
+func quick() resultstest.Options { return resultstest.Options{Label: "smoke", DurS: 3} }
 
 // Proves the terminal screens, of one cell and of a matrix, to the byte.
 func TestText(t *testing.T) {

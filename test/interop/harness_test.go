@@ -141,18 +141,20 @@ func copyDir(t *testing.T, from string) string {
 	return to
 }
 
-// list names the files below dir and their sizes, for messages.
-func list(t *testing.T, dir string) string {
+// emptyFile names a log, queue or index file of no bytes below dir, "" if there is none.
+func emptyFile(t *testing.T, dir string) (name string) {
 	t.Helper()
-	var b strings.Builder
 	require.NoError(t, filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			info, _ := d.Info()
-			b.WriteString(strings.TrimPrefix(p, dir) + " " + strconv.FormatInt(info.Size(), 10) + "\n")
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil && info.Size() == 0 && !strings.HasPrefix(d.Name(), "abort") {
+			name = p
 		}
 		return err
 	}))
-	return b.String()
+	return name
 }
 
 func seed(t *testing.T) int64 {

@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.zip.CRC32;
+import org.apache.rocketmq.common.UtilAll;
 import org.apache.rocketmq.common.message.MessageDecoder;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.store.DefaultMessageStore;
@@ -89,9 +90,7 @@ final class Dump {
     }
 
     private long record(String topic, int queue, long offset, ByteBuffer buffer) throws Exception {
-        ByteBuffer raw = buffer.slice();
-        byte[] bytes = new byte[raw.remaining()];
-        raw.get(bytes);
+        byte[] bytes = bytes(buffer.slice());
         CRC32 crc = new CRC32();
         crc.update(bytes);
         MessageExt m = MessageDecoder.decode(ByteBuffer.wrap(bytes), true, false);
@@ -123,12 +122,22 @@ final class Dump {
         return m.getStoreTimestamp();
     }
 
+    private static byte[] bytes(ByteBuffer buffer) {
+        byte[] b = new byte[buffer.remaining()];
+        buffer.get(b);
+        return b;
+    }
+
     private void query(String topic, String key, int max, long begin, long end) {
         QueryMessageResult r = store.queryMessage(topic, key, max, begin, end);
         List<Long> positions = new ArrayList<>();
         try {
             for (ByteBuffer b : r.getMessageBufferList()) {
                 MessageExt m = MessageDecoder.decode(b.slice(), true, false);
+                if (m == null) {
+                    throw new IllegalStateException("key " + topic + "#" + key + " leads to no record: "
+                        + UtilAll.bytes2string(bytes(b.slice())) + ", found before it " + positions);
+                }
                 positions.add(m.getCommitLogOffset());
             }
         } finally {

@@ -81,6 +81,7 @@ public final class Main {
             throw new IllegalStateException("load refused " + args[0]);
         }
         store.start();
+        Line.started(store);
         Workload workload = new Workload(store, options);
         int pause = number(options, "pause", 50);
         for (String action : actions) {

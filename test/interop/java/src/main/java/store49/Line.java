@@ -43,6 +43,15 @@ final class Line {
         return MessageExtBrokerInner.tagsString2tagsCode(tags);
     }
 
+    /**
+     * Ends the delivery of delay messages before its first round. After an unclean stop this line
+     * rebuilds the delay queues before it has read the levels, so that they hold tag hashes where
+     * delivery times belong, and it would deliver such messages at once, in the middle of a dump.
+     */
+    static void started(DefaultMessageStore store) {
+        store.getScheduleMessageService().shutdown();
+    }
+
     static void options(MessageStoreConfig config, Map<String, String> options) {
     }
 

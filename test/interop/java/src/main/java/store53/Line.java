@@ -51,6 +51,9 @@ final class Line {
         return MessageExtBrokerInner.tagsString2tagsCode(tags);
     }
 
+    static void started(DefaultMessageStore store) {
+    }
+
     static void options(MessageStoreConfig config, Map<String, String> options) {
         config.setEnabledAppendPropCRC(Boolean.parseBoolean(options.getOrDefault("propcrc", "false")));
         config.setForceVerifyPropCRC(config.isEnabledAppendPropCRC());

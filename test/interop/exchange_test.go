@@ -114,6 +114,30 @@ func TestOursKilled(t *testing.T) {
 	})
 }
 
+// TestKillsInTurn proves that nothing acked is lost when our engine and Apache take turns on one
+// directory and each is killed while it writes: neither may take the other's traces for its own.
+func TestKillsInTurn(t *testing.T) {
+	each(t, func(t *testing.T, l line, s sizes) {
+		dir := t.TempDir()
+		var acked []compat.Record
+		for turn := range pick(4, 12) {
+			if turn%2 == 0 {
+				out := killAfter(t, child(t, childTask{dir, s, seed(t), l == store53}), pick(600, 3000))
+				run, err := compat.ParseRun(bytes.NewReader(out))
+				require.NoError(t, err)
+				acked = append(acked, run.Puts...)
+			} else {
+				acked = append(acked, l.killed(t, dir, s, pick(600, 3000), seedArg(t), v2(l), propCRC(l))...)
+			}
+			if name := emptyFile(t, dir); name != "" && l == store49 {
+				t.Logf("killed between making and sizing %s, which 4.9 refuses to load", name)
+				onlyOurs(t, s, dir, acked)
+			}
+		}
+		oursToApache(t, l, s, dir, acked, true)
+	})
+}
+
 // oursToApache lets Apache open dir, which our engine wrote last, and append to it. All that we
 // acked must be there, whether we were killed or stopped; on a copy we must answer the same as Apache, before and after its appends.
 func oursToApache(t *testing.T, l line, s sizes, dir string, acked []compat.Record, killed bool) {

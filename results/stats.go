@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 const (
@@ -146,6 +148,66 @@ func bcaLevels(xs, sortedBoot []float64) (lo, hi float64) {
 func normalCDF(z float64) float64 { return math.Erfc(-z/math.Sqrt2) / 2 }
 
 func normalQuantile(p float64) float64 { return -math.Sqrt2 * math.Erfcinv(2*p) }
+
+// WithinRun is the 95 % interval of percentile p inside one run, from its interval histograms in
+// order of time: a moving-block bootstrap, because seconds that follow each other are alike
+// (Künsch 1989). It says how far a single run pins its own percentile down, and nothing about the
+// next run. Fewer than three blocks give no interval.
+func WithinRun(seconds []*hdrhistogram.Histogram, p float64, seed int64) Interval {
+	const block, resamples = 5, 1000
+	n := len(seconds)
+	if n < 3*block {
+		return Interval{}
+	}
+	// Dense counts over the values that occur, so that a resample is a sum of rows.
+	index := map[int64]int{}
+	var values []int64
+	for _, h := range seconds {
+		for _, bar := range h.Distribution() {
+			if _, ok := index[bar.To]; bar.Count > 0 && !ok {
+				index[bar.To] = 0
+				values = append(values, bar.To)
+			}
+		}
+	}
+	slices.Sort(values)
+	for i, v := range values {
+		index[v] = i
+	}
+	rows := make([][]int64, n-block+1)
+	for i := range rows {
+		rows[i] = make([]int64, len(values))
+		for _, h := range seconds[i : i+block] {
+			for _, bar := range h.Distribution() {
+				if bar.Count > 0 {
+					rows[i][index[bar.To]] += bar.Count
+				}
+			}
+		}
+	}
+	rng := rand.New(rand.NewPCG(uint64(seed), uint64(n)))
+	sum := make([]int64, len(values))
+	out := make([]float64, resamples)
+	for i := range out {
+		clear(sum)
+		total := int64(0)
+		for range (n + block - 1) / block {
+			for j, c := range rows[rng.IntN(len(rows))] {
+				sum[j] += c
+				total += c
+			}
+		}
+		rank := int64(math.Ceil(p / 100 * float64(total)))
+		for j, c := range sum {
+			if rank -= c; rank <= 0 {
+				out[i] = float64(values[j]) / 1000
+				break
+			}
+		}
+	}
+	slices.Sort(out)
+	return Interval{Lo: quantile(out, 0.025), Hi: quantile(out, 0.975), Known: true}
+}
 
 // SignFlipP is the two-sided p of "the paired differences are symmetric about zero". Every sign
 // pattern is tried up to 20 pairs; beyond, 100,000 seeded ones. The statistic is the absolute sum.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 )
@@ -122,6 +123,34 @@ func TestBootstrapIsDeterministic(t *testing.T) {
 	require.False(t, BootstrapMedian(xs[:1], 3).Known)
 	same := BootstrapMedian([]float64{5, 5, 5}, 3)
 	require.Equal(t, Interval{Lo: 5, Hi: 5, Known: true}, same)
+}
+
+// Proves the interval inside a run: around the percentile of the whole, narrow when all seconds are
+// alike, wide when a stretch of them is slow, absent when there are too few.
+func TestWithinRun(t *testing.T) {
+	run := func(slow func(sec int) bool) []*hdrhistogram.Histogram {
+		rng := rand.New(rand.NewPCG(5, 6))
+		var hs []*hdrhistogram.Histogram
+		for sec := range 30 {
+			h := NewHistogram()
+			for range 500 {
+				ns := 100_000 * math.Exp(0.3*rng.NormFloat64())
+				if slow(sec) {
+					ns *= 10
+				}
+				require.NoError(t, h.RecordValue(int64(ns)))
+			}
+			hs = append(hs, h)
+		}
+		return hs
+	}
+	even := WithinRun(run(func(int) bool { return false }), 99, 1)
+	require.Greater(t, even.Lo, 190.0, "the 99th percentile of this distribution is 201 µs")
+	require.Less(t, even.Hi, 212.0)
+	require.Less(t, even.Hi/even.Lo, 1.15)
+	uneven := WithinRun(run(func(sec int) bool { return sec >= 10 && sec < 13 }), 99, 1)
+	require.Greater(t, uneven.Hi/uneven.Lo, 2.0)
+	require.False(t, WithinRun(run(func(int) bool { return false })[:14], 99, 1).Known)
 }
 
 // Proves medians, quartile fences and geometric means on small sets.

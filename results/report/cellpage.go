@@ -25,7 +25,10 @@ func (r *Renderer) cellPage(v *cellView, o HTMLOptions) (*cellPage, error) {
 		}
 	}
 	p.Factors = strings.Join(fs, " · ")
-	p.Figures = figures(v)
+	var err error
+	if p.Figures, err = r.figures(v); err != nil {
+		return nil, err
+	}
 	p.Strips = stripChart(r.cellStrips(v), false, "Repetitions")
 	p.GateTab, p.Cost = cellGates(v), cellCost(v)
 	for _, part := range v.parts() {
@@ -61,7 +64,7 @@ func (r *Renderer) cellPage(v *cellView, o HTMLOptions) (*cellPage, error) {
 }
 
 // figures are the numbers that stand large on a cell's page.
-func figures(v *cellView) []figure {
+func (r *Renderer) figures(v *cellView) ([]figure, error) {
 	var fs []figure
 	add := func(name, value, note string) { fs = append(fs, figure{name, value, note}) }
 	if s := v.Closed; s != nil {
@@ -71,7 +74,15 @@ func figures(v *cellView) []figure {
 	if s := v.Open; s != nil {
 		at := "at " + results.FormatRate(s.Offered)
 		add("response p50", results.FormatUS(s.P50.Median), at+", from due time")
-		add("response p99", results.FormatUS(s.P99.Median), "service p99 "+results.FormatUS(s.SvcP99))
+		note := "service p99 " + results.FormatUS(s.SvcP99)
+		iv, err := r.withinRun(s, 99)
+		if err != nil {
+			return nil, err
+		}
+		if iv.Known {
+			note += ", within this run " + interval(iv, results.FormatUS)
+		}
+		add("response p99", results.FormatUS(s.P99.Median), note)
 		add("response p99.9", p999Text(s), "max "+results.FormatUS(s.Max))
 		add("pacing error p99", results.FormatUS(s.PaceP99), "queueing p99 "+results.FormatUS(s.QueP99))
 	} else if s := v.Closed; s != nil {
@@ -82,7 +93,7 @@ func figures(v *cellView) []figure {
 		note := "after a final sync, preparation apart"
 		add("device / log bytes", ratioText(*s.WriteAmp), note)
 	}
-	return fs
+	return fs, nil
 }
 
 func limitNote(s *results.CellSummary) string {

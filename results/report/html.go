@@ -355,15 +355,29 @@ func (r *Renderer) strip(v *cellView, s *results.CellSummary, name string, f fun
 	return st
 }
 
+// forestMost is how many ratios the chart shows one by one; beyond, settings are taken together.
+const forestMost = 10
+
 func (r *Renderer) forestRows() []forestRow {
+	effects, n := r.effects, 0
+	for _, e := range effects {
+		if e.Metric.Name == "tput" {
+			n++
+		}
+	}
+	if n > forestMost {
+		effects = results.MainEffects(effects)
+	}
 	var rows []forestRow
 	for _, same := range []bool{true, false} {
-		for _, e := range r.effects {
+		for _, e := range effects {
 			if e.Metric.Name != "tput" || e.SameClass() != same || e.Ratio.Verdict == results.NotComparable {
 				continue
 			}
 			row := forestRow{name: phrase(e.Factor, e.To) + " / " + e.From, ratio: e.Ratio, verdict: verdictText(e.Ratio), price: !same}
-			if w := r.whereOf(e); w != "" {
+			if e.Cells > 0 {
+				row.name += fmt.Sprintf(" (%s, %s)", e.ToSide, count(e.Cells, "setting"))
+			} else if w := r.whereOf(e); w != "" {
 				row.name += " (" + w + ")"
 			}
 			if !same {
@@ -468,6 +482,26 @@ func (t *table) html() *htmlTable {
 		out.Rows = append(out.Rows, cells)
 	}
 	return out
+}
+
+// withinRun is the interval of a percentile inside the only repetition of a part; unknown where
+// there are several, or no histograms by the second.
+func (r *Renderer) withinRun(s *results.CellSummary, p float64) (results.Interval, error) {
+	if len(s.Counted()) != 1 {
+		return results.Interval{}, nil
+	}
+	rep := s.Counted()[0]
+	hs, err := r.store.Hists(rep.Cell, rep.Block)
+	if err != nil {
+		return results.Interval{}, err
+	}
+	var seconds []*hdrhistogram.Histogram
+	for _, h := range hs {
+		if !h.Whole && h.Part == s.Part && h.Name == results.HistResponse && h.TS >= 0 {
+			seconds = append(seconds, h.H)
+		}
+	}
+	return results.WithinRun(seconds, p, r.run.Manifest.Seed), nil
 }
 
 // typical is the counted repetition whose headline is nearest to the median.

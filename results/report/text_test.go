@@ -2,6 +2,7 @@ package report_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
@@ -55,6 +56,20 @@ func TestText(t *testing.T) {
 			golden(t, name+".txt", b.Bytes())
 		})
 	}
+}
+
+// Proves that the JSON form parses, begins with the schema and carries sentences and cells.
+func TestJSON(t *testing.T) {
+	var b bytes.Buffer
+	require.NoError(t, open(t, quick()).JSON(&b))
+	require.True(t, bytes.HasPrefix(b.Bytes(), []byte("{\n  \"schema\": 1,")))
+	var v struct {
+		Sentences []string
+		Summary   struct{ Cells []map[string]any }
+	}
+	require.NoError(t, json.Unmarshal(b.Bytes(), &v))
+	require.Len(t, v.Summary.Cells, 8)
+	require.NotEmpty(t, v.Sentences)
 }
 
 // Proves the Markdown report to the byte.

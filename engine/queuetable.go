@@ -464,6 +464,7 @@ func (t *queueTable) flushClassicLocked(ctx context.Context) error {
 			}
 		}
 	}
+	t.syncAll = t.syncAll || t.fromScan || t.orphans // what a killed process removed is to stay so
 	if t.orphans {
 		if err := t.removeOrphans(); err != nil {
 			return err
@@ -610,61 +611,102 @@ func (t *queueTable) zeroFrom(c *queueCut) error {
 
 // deleteBefore takes out of the queues what the log no longer holds, which now begins at minPos:
 // whole files go, min moves to the first record that is there, and a queue without any keeps its
-// place but no file, unless it belongs to a topic of the system.
+// place but no file, unless it belongs to a topic of the system. The log's removed part should be
+// below the last checkpoint: the place of a queue that no checkpoint has seen is lost with it.
+//
+// Readers and journal hear of it before a file goes.
 func (t *queueTable) deleteBefore(minPos int64) error {
 	t.maint.Lock()
 	defer t.maint.Unlock()
+	if err := t.deleteBeforeLocked(minPos); err != nil {
+		return fmt.Errorf("expire consume queues below %d: %w", minPos, err)
+	}
+	return nil
+}
+
+// queueExpiry is what goes of one queue: the files from first to limit, or all with the directory.
+type queueExpiry struct {
+	q            *ConsumeQueue
+	first, limit int64
+	dead         bool
+}
+
+func (t *queueTable) deleteBeforeLocked(minPos int64) error {
+	var gone []queueExpiry
 	for _, q := range t.all() {
-		if err := t.expire(q, minPos); err != nil {
-			return fmt.Errorf("expire queue %s/%d: %w", q.topic, q.id, err)
+		if err := t.expireStrays(q, minPos); err != nil {
+			return err
+		}
+		x, err := t.expire(q, minPos)
+		if err != nil {
+			return err
+		}
+		if x.dead || x.first < x.limit {
+			gone = append(gone, x)
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	if err := t.reopen(); err != nil {
+		return err
+	}
+	if t.journal != nil && t.journal.f != nil {
+		rows := make([]*ConsumeQueue, len(gone))
+		for i := range gone {
+			rows[i] = gone[i].q
+		}
+		if err := t.journalRows(rows); err != nil {
+			return err
+		}
+	}
+	for _, x := range gone {
+		if err := t.removeExpired(x); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func (t *queueTable) expire(q *ConsumeQueue, minPos int64) error {
-	if err := t.expireStrays(q, minPos); err != nil {
-		return err
-	}
+// expire moves the minimum of q and says which files are not needed any more.
+func (t *queueTable) expire(q *ConsumeQueue, minPos int64) (queueExpiry, error) {
 	q.mu.Lock()
 	low, n, end, pos := q.low.Load(), q.n, q.end, q.minPos
-	first, limit, base, unsure := q.first, q.limit, q.base, q.unsure
+	first, limit, base := q.first, q.limit, q.base
 	q.mu.Unlock()
+	x := queueExpiry{q: q}
 	switch {
 	case q.unnamed || pos >= minPos || minPos == 0:
-		return nil
+		return x, nil
 	case low == n && first == limit && base == n:
-		return nil
+		return x, nil
 	case end <= minPos && systemTopic(q.topic):
 		q.mu.Lock()
 		q.low.Store(n)
 		q.minPos, q.moved = -1, true
 		q.mu.Unlock()
-		return nil
+		return x, nil
 	case end <= minPos:
-		return t.destroy(q, n)
-	}
-	if err := t.reopen(); err != nil {
-		return err
-	}
-	if unsure && first < limit {
-		// After a crash files may be gone that the journal still knows.
-		starts, err := t.listFiles(t.queueDir(q))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.n != n { // a record has come meanwhile
+			return x, nil
 		}
-		first = firstPresent(starts, first, limit, t.o.FileBytes)
-		low = max(low, min(first/format.CQEntryBytes, base))
+		q.low.Store(n)
+		q.pending.clear(&t.arena)
+		q.base, q.kept, q.first, q.limit, q.minPos, q.moved = n, n, 0, 0, -1, true
+		q.cuts++
+		return queueExpiry{q, first, limit, true}, nil
 	}
 	found, err := q.seekPos(low, n, minPos)
 	if err != nil {
-		return err
+		return x, err
 	}
 	newMin := int64(-1)
 	if found < n {
 		var e [1]format.CQEntry
 		if _, err := q.read(found, e[:]); err != nil {
-			return err
+			return x, err
 		}
 		newMin = e[0].Offset
 	}
@@ -673,19 +715,38 @@ func (t *queueTable) expire(q *ConsumeQueue, minPos int64) error {
 		keep += t.o.FileBytes
 	}
 	q.mu.Lock()
-	from := q.first
+	defer q.mu.Unlock()
 	q.low.Store(found)
 	q.minPos, q.moved = newMin, true
-	if from < q.limit {
-		q.first = keep
-	}
-	q.mu.Unlock()
-	for start := from; start < keep; start += t.o.FileBytes {
-		if err := t.removeFile(q, start); err != nil {
-			return err
+	q.first = max(q.first, keep)
+	return queueExpiry{q: q, first: first, limit: keep}, nil
+}
+
+func (t *queueTable) removeExpired(x queueExpiry) error {
+	q := x.q
+	if !x.dead {
+		for start := x.first; start < x.limit; start += t.o.FileBytes {
+			if err := t.removeFile(q, start); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
-	return nil
+	if x.first == x.limit {
+		return nil // it never had a file
+	}
+	var errs []error
+	for start := x.first; start < x.limit; start += t.o.FileBytes {
+		errs = append(errs, t.files.drop(queueFileKey{q, start}))
+	}
+	errs = append(errs, t.o.FS.RemoveAll(t.queueDir(q)))
+	t.newDirs[t.topicDir(q.topic)] = struct{}{}
+	if left, err := t.o.FS.ReadDir(t.topicDir(q.topic)); err == nil && len(left) == 0 {
+		errs = append(errs, t.o.FS.Remove(t.topicDir(q.topic)))
+		t.newDirs[t.o.Dir] = struct{}{}
+	}
+	t.syncAll = t.syncAll || len(t.newDirs) > maxTouchedFiles
+	return errors.Join(errs...)
 }
 
 // expireStrays removes files before a gap whose last record is gone. A removal that a power cut
@@ -708,48 +769,6 @@ func (t *queueTable) expireStrays(q *ConsumeQueue, minPos int64) error {
 		t.strays[q] = t.strays[q][1:]
 	}
 	return nil
-}
-
-// firstPresent is the first file of the unbroken run that ends at limit: a power cut may have
-// undone some of the removals before it.
-func firstPresent(starts []int64, first, limit, fileBytes int64) int64 {
-	for limit > first && slices.Contains(starts, limit-fileBytes) {
-		limit -= fileBytes
-	}
-	return limit
-}
-
-// destroy removes the files of a queue of which the log holds nothing any more. Its next offset
-// stays, as long as the journal does.
-func (t *queueTable) destroy(q *ConsumeQueue, n int64) error {
-	if err := t.reopen(); err != nil {
-		return err
-	}
-	q.mu.Lock()
-	if q.n != n { // a record has come meanwhile
-		q.mu.Unlock()
-		return nil
-	}
-	q.low.Store(n)
-	q.pending.clear(&t.arena)
-	first, limit := q.first, q.limit
-	q.base, q.kept, q.first, q.limit, q.minPos, q.moved = n, n, 0, 0, -1, true
-	q.cuts++
-	q.mu.Unlock()
-	var errs []error
-	for start := first; start < limit; start += t.o.FileBytes {
-		errs = append(errs, t.files.drop(queueFileKey{q, start}))
-	}
-	if first < limit {
-		errs = append(errs, t.o.FS.RemoveAll(t.queueDir(q)))
-		t.newDirs[t.topicDir(q.topic)] = struct{}{}
-		if left, err := t.o.FS.ReadDir(t.topicDir(q.topic)); err == nil && len(left) == 0 {
-			errs = append(errs, t.o.FS.Remove(t.topicDir(q.topic)))
-			t.newDirs[t.o.Dir] = struct{}{}
-		}
-		t.syncAll = t.syncAll || len(t.newDirs) > maxTouchedFiles
-	}
-	return errors.Join(errs...)
 }
 
 // systemTopic reports whether a topic's queues stay when they are empty

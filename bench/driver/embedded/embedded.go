@@ -1,0 +1,253 @@
+// Package embedded is the driver that loads the engine in this process: no network, no protocol,
+// the completions of the store straight into the recorder.
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"rmq/bench"
+	"rmq/engine"
+	"rmq/internal/run"
+	"rmq/internal/vfs"
+	"rmq/message"
+	"rmq/results"
+)
+
+// Driver implements [bench.Driver]. The zero value uses the real file system and the engine's
+// defaults.
+type Driver struct {
+	// Options, if set, may change the options of a store before it is opened.
+	Options func(*engine.Options)
+}
+
+// Name is "embedded".
+func (Driver) Name() string { return "embedded" }
+
+// Open opens a new store and waits until its first segments are ready.
+func (d Driver) Open(ctx context.Context, c bench.Config) (bench.Session, error) {
+	flush, err := engine.ParseFlushMode(c.Cell.Flush)
+	if err != nil {
+		return nil, err
+	}
+	write, err := engine.ParseWriteMode(c.Cell.Write)
+	if err != nil {
+		return nil, err
+	}
+	o := engine.Options{FS: vfs.OS, Dir: c.Dir, Flush: flush, Write: write, SegmentBytes: c.SegmentBytes, Events: listener(c.Event)}
+	if d.Options != nil {
+		d.Options(&o)
+	}
+	s := &session{opts: o, topics: c.Topics, queues: c.Cell.Queues}
+	if s.store, err = engine.Open(ctx, o); err != nil {
+		return nil, err
+	}
+	if err := s.store.WaitPrepared(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare segments: %w", err), s.Close())
+	}
+	return s, nil
+}
+
+// listener turns what the engine tells into events of the series.
+func listener(event func(kind, detail string, took time.Duration)) engine.EventListener {
+	if event == nil {
+		return engine.EventListener{}
+	}
+	return engine.EventListener{
+		Flush: func(e engine.FlushEvent) {
+			event(results.EventFlush, "", e.Took)
+		},
+		Roll: func(e engine.RollEvent) {
+			detail := "segment " + strconv.FormatInt(e.Segment, 10)
+			if !e.Prepared {
+				detail += ", not prepared"
+			}
+			event(results.EventRoll, detail, 0)
+		},
+		Checkpoint: func(e engine.CheckpointEvent) { event(results.EventCheckpoint, "", e.Took) },
+		Clean:      func(e engine.CleanEvent) { event(results.EventClean, e.Reason, 0) },
+		Stall:      func(e engine.StallEvent) { event(results.EventStall, e.Cause, e.Took) },
+		Poison:     func(err error) { event(results.EventStall, err.Error(), 0) },
+	}
+}
+
+type session struct {
+	opts   engine.Options
+	topics []string
+	queues int
+	store  *engine.Store
+}
+
+// slot is the engine's side of one message in flight.
+type slot struct {
+	a  engine.Append
+	op *bench.Op
+}
+
+type sender struct {
+	s      *session
+	slots  []slot
+	vector []*engine.Append
+}
+
+// Sender implements [bench.Session].
+func (s *session) Sender(ops []*bench.Op) (bench.Sender, error) {
+	n := &sender{s: s, slots: make([]slot, len(ops)), vector: make([]*engine.Append, 0, len(ops))}
+	done := func(a *engine.Append) {
+		op := n.slots[a.Tag].op
+		op.Err = a.Err
+		op.Complete()
+	}
+	for i, op := range ops {
+		if op.Slot != i {
+			return nil, fmt.Errorf("BUG: message %d has slot %d", i, op.Slot)
+		}
+		n.slots[i].op = op
+		n.slots[i].a.Tag, n.slots[i].a.Done = int64(i), done
+	}
+	return n, nil
+}
+
+// Encode implements [bench.Sender].
+func (n *sender) Encode(op *bench.Op, m *message.Message) (int, error) {
+	a := &n.slots[op.Slot].a
+	rec, err := message.AppendRecord(a.Record[:0], m)
+	if err != nil {
+		return 0, err
+	}
+	a.Record = rec
+	return len(rec), nil
+}
+
+// Send implements [bench.Sender].
+func (n *sender) Send(ops []*bench.Op) {
+	n.vector = n.vector[:0]
+	for _, op := range ops {
+		n.vector = append(n.vector, &n.slots[op.Slot].a)
+	}
+	n.s.store.SubmitVector(n.vector)
+}
+
+// Counters implements [bench.Session].
+func (s *session) Counters() bench.Counters {
+	st := s.store.Stats()
+	return bench.Counters{LogBytes: st.RecordBytes, Flushes: &st.Flushes, Writes: &st.Writes, PreparedBytes: st.PreparedBytes,
+		Unprepared: st.UnpreparedSegments, Stalls: st.Stalls}
+}
+
+// Config implements [bench.Session].
+func (s *session) Config() map[string]string {
+	o := s.store.Options()
+	return map[string]string{
+		"flushDiskType": o.Flush.String(), "write": o.Write.String(), "mappedFileSizeCommitLog": strconv.FormatInt(o.SegmentBytes, 10),
+		"mappedFileSizeConsumeQueue": strconv.FormatInt(o.QueueFileBytes, 10), "maxHashSlotNum": strconv.Itoa(int(o.MaxHashSlots)),
+		"maxIndexNum": strconv.Itoa(int(o.MaxIndexEntries)), "messageIndexEnable": strconv.FormatBool(!o.IndexDisabled),
+		"maxMessageSize": strconv.Itoa(o.MaxMessageBytes), "flushIntervalCommitLog": o.FlushInterval.String(),
+		"flushCommitLogLeastPages": strconv.Itoa(o.FlushLeastPages), "flushCommitLogThoroughInterval": o.FlushThorough.String(),
+		"maxUnflushedBytes": strconv.FormatInt(o.MaxUnflushed, 10), "maxPendingBytes": strconv.FormatInt(o.MaxPending, 10),
+		"tailCacheBytes": strconv.FormatInt(o.TailCache, 10), "checkpointBytes": strconv.FormatInt(o.CheckpointBytes, 10),
+		"flushConsumeQueueThoroughInterval": o.CheckpointPeriod.String(), "prepareSegments": strconv.FormatBool(!o.PrepareDisabled),
+	}
+}
+
+// Sync implements [bench.Session].
+func (s *session) Sync(ctx context.Context) error { return s.store.Flush(ctx) }
+
+// Close implements [bench.Session].
+func (s *session) Close() error { return s.store.Close() }
+
+const (
+	readCount = 64
+	readBytes = 1 << 20
+)
+
+// Verify implements [bench.Session]: it closes the store, opens it as a reader would after a
+// restart, and reads every queue by its offsets and the log from end to end.
+func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
+	if err := s.store.Close(); err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	o := s.opts
+	o.Events = engine.EventListener{}
+	o.PrepareDisabled = true // nothing will be appended
+	st, err := engine.Open(ctx, o)
+	if err != nil {
+		return fmt.Errorf("open again: %w", err)
+	}
+	s.store = st
+	if err := st.WaitDispatchedPos(ctx, st.Max()); err != nil {
+		return err
+	}
+	g := run.New(ctx, "verify")
+	g.Go("scan", func(ctx context.Context) error { return s.scan(ctx, a) })
+	var next atomic.Int64
+	queues := st.Queues()
+	for i := range runtime.GOMAXPROCS(0) {
+		g.Go(fmt.Sprintf("queues-%d", i), func(ctx context.Context) error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(queues) {
+					return nil
+				}
+				if err := s.readQueue(ctx, a, queues[i]); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+func (s *session) scan(ctx context.Context, a *bench.Auditor) error {
+	end := s.store.Max()
+	at, err := s.store.Scan(ctx, s.store.Min(), func(pos int64, r *message.Record) bool {
+		a.Scan(pos, r.Body)
+		return true
+	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil || at < end {
+		a.ScanEnded(at, end, err)
+	}
+	return nil
+}
+
+func (s *session) readQueue(ctx context.Context, a *bench.Auditor, q engine.QueueName) error {
+	reader := a.Queue(q.Topic, q.ID)
+	at, end, ok := s.store.QueueRange(q.Topic, q.ID)
+	if !ok {
+		return nil
+	}
+	for at < end {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		r, err := s.store.Get(q.Topic, q.ID, at, readCount, readBytes)
+		r.Each(func(rec []byte) {
+			var m message.Record
+			if e := message.ParseRecord(rec, &m); e != nil {
+				reader.Missing(at, e)
+			} else {
+				reader.Body(at, m.Body)
+			}
+			at++
+		})
+		n := r.Count()
+		status := r.Status
+		r.Release()
+		if err != nil || n == 0 {
+			if err == nil {
+				err = fmt.Errorf("status %v", status)
+			}
+			reader.Missing(at, err)
+			at++
+		}
+	}
+	return nil
+}

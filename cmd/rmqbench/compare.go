@@ -1,0 +1,94 @@
+package main
+
+import (
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"rmq/results"
+	"rmq/results/report"
+)
+
+func newCompareCmd(stdout io.Writer) *cobra.Command {
+	var metrics, band, failIfSlower, format string
+	cmd := &cobra.Command{
+		Use:   "compare A B",
+		Short: "Set run B against run A, cell by cell",
+		Long: `Set run B against run A, cell by cell, with intervals.
+
+With --fail-if-slower=5% it exits 1 when an interval lies below 0.95 as a whole, 3 when it cannot tell.`,
+		Args: args(cobra.ExactArgs(2), "two directories of runs"),
+		RunE: func(_ *cobra.Command, dirs []string) error {
+			opt := results.CompareOptions{}
+			var err error
+			if opt.Band, err = parsePercent("band", band); err != nil {
+				return err
+			}
+			slower, err := parsePercent("fail-if-slower", failIfSlower)
+			if err != nil {
+				return err
+			}
+			if metrics != "" {
+				if opt.Metrics, err = results.ParseMetrics(metrics); err != nil {
+					return usage("--metric: %v", err)
+				}
+			}
+			render, ok := map[string]func(io.Writer, *results.Comparison) error{
+				"text": report.CompareText, "md": report.CompareMarkdown, "json": report.CompareJSON,
+			}[format]
+			if !ok {
+				return usage("--format=%s is unknown: use text, md or json", format)
+			}
+			var runs [2]*results.Run
+			for i, d := range dirs {
+				st, err := results.Open(d)
+				if err == nil {
+					runs[i], err = st.Load()
+				}
+				if err != nil {
+					return &exitError{exitUsage, err}
+				}
+			}
+			c := results.Compare(runs[0], runs[1], opt)
+			if err := render(stdout, c); err != nil {
+				return err
+			}
+			if slower > 0 {
+				if code := c.ExitCode(slower); code != exitOK {
+					return &exitError{code: code}
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&metrics, "metric", "", "what decides: "+metricNames()+" (default tput)")
+	cmd.Flags().StringVar(&band, "band", "3%", "noise band within which two numbers are the same")
+	cmd.Flags().StringVar(&failIfSlower, "fail-if-slower", "", "exit 1 when B is slower by more than this share, 3 when it cannot be told")
+	cmd.Flags().StringVar(&format, "format", "text", "text, md or json")
+	return cmd
+}
+
+func parsePercent(flag, s string) (float64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	num, isPercent := strings.CutSuffix(s, "%")
+	v, err := strconv.ParseFloat(num, 64)
+	if isPercent {
+		v /= 100
+	}
+	if err != nil || !(v >= 0) || v >= 1 {
+		return 0, usage("--%s=%s is no share: use one such as 5%%", flag, s)
+	}
+	return v, nil
+}
+
+func metricNames() string {
+	var names []string
+	for _, m := range results.Metrics() {
+		names = append(names, m.Name)
+	}
+	return strings.Join(names, ", ")
+}

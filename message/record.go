@@ -88,6 +88,12 @@ type Message struct {
 // physical offset and store time are left zero for [StampRecord]. The host bits of SysFlag follow
 // the addresses. Errors: [*LimitError], [ErrHost].
 func AppendRecord(dst []byte, m *Message) ([]byte, error) {
+	return appendRecord(dst, m, m.Flag, m.PreparedTransactionOffset, m.Body, m.Properties, nil)
+}
+
+// appendRecord appends a record of m with the given flag, body and properties; more are properties
+// that come behind props.
+func appendRecord(dst []byte, m *Message, userFlag int32, prepared int64, body []byte, props, more Properties) ([]byte, error) {
 	born, store := m.BornHost.Addr().Unmap(), m.StoreHost.Addr().Unmap()
 	if !born.IsValid() || !store.IsValid() {
 		return dst, ErrHost
@@ -102,12 +108,21 @@ func AppendRecord(dst []byte, m *Message) ([]byte, error) {
 		}
 		magic, topicLen = MagicV2, 2
 	}
-	props := m.Properties
-	propLen := len(props)
 	if m.CRCSlot {
-		props = props.without(PropCRC)
-		propLen = len(props) + crcSlotBytes
-		if len(props) > 0 && props[len(props)-1] != valueEnd {
+		props, more = props.without(PropCRC), more.without(PropCRC)
+	}
+	propLen := len(props) + len(more)
+	joint := len(more) > 0 && props.open() // the end of the last property before more is missing
+	if joint {
+		propLen++
+	}
+	last := props
+	if len(more) > 0 {
+		last = more
+	}
+	if m.CRCSlot {
+		propLen += crcSlotBytes
+		if last.open() {
 			propLen++
 		}
 	}
@@ -121,16 +136,16 @@ func AppendRecord(dst []byte, m *Message) ([]byte, error) {
 	if store.Is6() {
 		flag |= FlagStoreHostV6
 	}
-	total := offBornHost + flag.bornBytes() + 8 + flag.storeBytes() + 4 + 8 + 4 + len(m.Body) + topicLen + len(m.Topic) + 2 + propLen
+	total := offBornHost + flag.bornBytes() + 8 + flag.storeBytes() + 4 + 8 + 4 + len(body) + topicLen + len(m.Topic) + 2 + propLen
 	if total > math.MaxInt32 {
 		return dst, &LimitError{"record", total, math.MaxInt32, "send a smaller body"}
 	}
 	be := binary.BigEndian
 	dst = be.AppendUint32(dst, uint32(total))
 	dst = be.AppendUint32(dst, uint32(magic))
-	dst = be.AppendUint32(dst, BodyCRC(m.Body))
+	dst = be.AppendUint32(dst, BodyCRC(body))
 	dst = be.AppendUint32(dst, uint32(m.QueueID))
-	dst = be.AppendUint32(dst, uint32(m.Flag))
+	dst = be.AppendUint32(dst, uint32(userFlag))
 	dst = be.AppendUint64(dst, 0)
 	dst = be.AppendUint64(dst, 0)
 	dst = be.AppendUint32(dst, uint32(flag))
@@ -139,9 +154,9 @@ func AppendRecord(dst []byte, m *Message) ([]byte, error) {
 	dst = be.AppendUint64(dst, 0)
 	dst = appendHost(dst, store, m.StoreHost.Port())
 	dst = be.AppendUint32(dst, uint32(m.ReconsumeTimes))
-	dst = be.AppendUint64(dst, uint64(m.PreparedTransactionOffset))
-	dst = be.AppendUint32(dst, uint32(len(m.Body)))
-	dst = append(dst, m.Body...)
+	dst = be.AppendUint64(dst, uint64(prepared))
+	dst = be.AppendUint32(dst, uint32(len(body)))
+	dst = append(dst, body...)
 	if topicLen == 2 {
 		dst = be.AppendUint16(dst, uint16(len(m.Topic)))
 	} else {
@@ -150,14 +165,21 @@ func AppendRecord(dst []byte, m *Message) ([]byte, error) {
 	dst = append(dst, m.Topic...)
 	dst = be.AppendUint16(dst, uint16(propLen))
 	dst = append(dst, props...)
+	if joint {
+		dst = append(dst, valueEnd)
+	}
+	dst = append(dst, more...)
 	if m.CRCSlot {
-		if len(props) > 0 && props[len(props)-1] != valueEnd {
+		if last.open() {
 			dst = append(dst, valueEnd)
 		}
 		dst = AppendProperty(dst, PropCRC, "0000000000")
 	}
 	return dst, nil
 }
+
+// open reports whether the end of the last property is missing.
+func (p Properties) open() bool { return len(p) > 0 && p[len(p)-1] != valueEnd }
 
 // without is p less one property; p itself when it is not there.
 func (p Properties) without(name string) Properties {
@@ -220,6 +242,20 @@ func crcSlot(rec []byte) []byte {
 	}
 	slot := rec[len(rec)-crcSlotBytes:]
 	if slot[len(PropCRC)] != nameEnd || string(slot[:len(PropCRC)]) != PropCRC {
+		return nil
+	}
+	// A topic may end in the same bytes: the properties must reach that far back.
+	flag := SysFlag(binary.BigEndian.Uint32(rec[offSysFlag:]))
+	at := offBornHost + flag.bornBytes() + 8 + flag.storeBytes() + 12
+	if at+4 > len(rec) {
+		return nil
+	}
+	n := int(int32(binary.BigEndian.Uint32(rec[at:])))
+	if at += 4; n < 0 || n > len(rec)-at {
+		return nil
+	}
+	n, at, err := topicAt(rec, at+n)
+	if err != nil || at+n+2 > len(rec)-crcSlotBytes {
 		return nil
 	}
 	return slot[len(PropCRC)+1 : crcSlotBytes-1]

@@ -126,11 +126,15 @@ func ParseIndexEntry(b []byte) (IndexEntry, error) {
 // IndexHash is the hash of a key in the index: Java's hash of topic#key, made positive.
 func IndexHash(topic, key []byte) int32 {
 	h := binenc.StringHash(0, topic)
-	h = binenc.StringHash(31*h+'#', key)
+	return abs(binenc.StringHash(31*h+'#', key))
+}
+
+// abs is the absolute value of h; -2^31, which has none, gives 0.
+func abs(h int32) int32 {
 	if h < 0 {
 		h = -h
 	}
-	return max(h, 0) // -2^31 stays negative and becomes 0
+	return max(h, 0)
 }
 
 // IndexFileBytes is the size of an index file.
@@ -177,10 +181,11 @@ func ParseFileName(name string) (int64, error) {
 	}
 	n := int64(0)
 	for _, c := range []byte(name) {
-		if c < '0' || c > '9' || n > (math.MaxInt64-9)/10 {
+		d := int64(c) - '0'
+		if d < 0 || d > 9 || n > (math.MaxInt64-d)/10 {
 			return 0, fmt.Errorf("file name %q is no offset of 20 digits: %w", name, ErrFormat)
 		}
-		n = n*10 + int64(c-'0')
+		n = n*10 + d
 	}
 	return n, nil
 }

@@ -112,12 +112,11 @@ func (l *chunkList) add(start int64, atLeast int, done int64) *chunk {
 	return c
 }
 
-// clear lets go of all chunks. Who still holds one finds nothing in it at or behind pos.
-func (l *chunkList) clear(pos int64) {
+// clear lets go of all chunks.
+func (l *chunkList) clear() {
 	old := *l.list.Load()
 	l.list.Store(&[]*chunk{})
 	for _, c := range old {
-		c.filled.Store(max(min(c.filled.Load(), pos-c.start), 0))
 		c.release()
 	}
 }

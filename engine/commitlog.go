@@ -40,6 +40,7 @@ type CommitLog struct {
 
 	tail    atomic.Int64 // appended; changes under mu
 	confirm atomic.Int64
+	cuts    atomic.Int64 // how often the tail was cut: what was read before may stand no longer
 
 	mu       sync.Mutex // the append lock
 	cur      *chunk

@@ -41,7 +41,11 @@ func createIndexFile(fsys vfs.FS, name string, slots, entries int32, after *form
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Truncate(format.IndexFileBytes(slots, entries)); err != nil {
+	err = f.Truncate(format.IndexFileBytes(slots, entries))
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
 		return nil, errors.Join(err, f.Close(), fsys.Remove(name))
 	}
 	x := &indexFile{f: f, path: name, nSlots: slots, nMax: entries, slots: make([]int32, slots), written: 1}
@@ -130,7 +134,7 @@ func (x *indexFile) rebuildSlots(end int64) error {
 				return x.cutAt(head, n+i)
 			}
 			slot := e.Hash % x.nSlots
-			if e.Hash < 0 || e.Prev != x.slots[slot] {
+			if e.Hash < 0 || e.Prev != x.slots[slot] || n+i > 1 && e.Offset < head.EndOffset {
 				return &CorruptionError{Path: x.path, Offset: x.entryPos(n + i), What: "index chain is broken"}
 			}
 			if x.slots[slot] == 0 {
@@ -142,17 +146,13 @@ func (x *indexFile) rebuildSlots(end int64) error {
 		}
 		n += k
 	}
-	head.EndOffset = x.head.EndOffset
-	x.head = head
-	x.written = head.Count
+	x.head, x.written = head, head.Count
 	return nil
 }
 
 // cutAt drops the entries from number n on, whose slots were not counted.
 func (x *indexFile) cutAt(head format.IndexHeader, n int32) error {
-	if n == 1 {
-		head = format.IndexHeader{Count: 1, BeginTime: x.head.BeginTime, EndTime: x.head.BeginTime, BeginOffset: x.head.BeginOffset, EndOffset: x.head.BeginOffset}
-	} else {
+	if n > 1 {
 		var b [format.IndexEntryBytes]byte
 		if _, err := x.f.ReadAt(b[:], x.entryPos(n-1)); err != nil {
 			return err
@@ -234,22 +234,23 @@ func (x *indexFile) checkpoint() error {
 	return x.f.SyncData()
 }
 
-// finish makes the whole file durable in the classic layout.
+// finish makes the whole file durable in the classic layout, the head last: what it counts is there.
 func (x *indexFile) finish() error {
 	if err := x.writeEntries(); err != nil {
 		return err
 	}
-	if x.slots != nil {
-		b := make([]byte, 0, 1<<20)
-		for at, from := int32(0), int32(0); at < x.nSlots; {
-			b = b[:0]
-			for from = at; at < x.nSlots && len(b) < 1<<20; at++ {
-				b = binary.BigEndian.AppendUint32(b, uint32(x.slots[at]))
-			}
-			if _, err := x.f.WriteAt(b, x.slotPos(from)); err != nil {
-				return err
-			}
+	b := make([]byte, 0, 1<<20)
+	for at, from := 0, 0; at < len(x.slots); {
+		b = b[:0]
+		for from = at; at < len(x.slots) && len(b) < 1<<20; at++ {
+			b = binary.BigEndian.AppendUint32(b, uint32(x.slots[at]))
 		}
+		if _, err := x.f.WriteAt(b, x.slotPos(int32(from))); err != nil {
+			return err
+		}
+	}
+	if err := x.f.SyncData(); err != nil {
+		return err
 	}
 	if err := x.writeHead(); err != nil {
 		return err

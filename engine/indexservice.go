@@ -54,6 +54,14 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 			continue
 		}
 		f, err := openIndexFile(x.o.FS, name, x.o.Slots, x.o.MaxEntries)
+		if err != nil && i == len(entries)-1 && !clean && !x.o.Foreign {
+			// Its making was cut off: nothing in it was ever on disk.
+			x.o.Logger.Warn("index file was never finished: dropped", "path", name, "err", err)
+			if err := errors.Join(x.o.FS.Remove(name), x.o.FS.SyncDir(x.o.Dir)); err != nil {
+				return err
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -64,14 +72,12 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 			continue
 		}
 		x.files = append(x.files, f)
-		if i == len(entries)-1 && !clean && !x.o.Foreign {
-			if err := f.rebuildSlots(1 << 62); err != nil {
-				return err
-			}
-		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+	}
+	if n := len(x.files); n > 0 && !clean && !x.o.Foreign {
+		return x.files[n-1].rebuildSlots(1 << 62)
 	}
 	return nil
 }
@@ -80,6 +86,11 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 func (x *indexService) endOffset() int64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	return x.newest()
+}
+
+// newest is endOffset with mu held. A file without entries tells nothing.
+func (x *indexService) newest() int64 {
 	for i := len(x.files) - 1; i >= 0; i-- {
 		if x.files[i].head.Count > 1 {
 			return x.files[i].head.EndOffset
@@ -270,25 +281,26 @@ func (x *indexService) endTime() int64 {
 func (x *indexService) truncate(_ context.Context, pos int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for n := len(x.files); n > 0; n-- {
+	for x.newest() >= pos { // an empty file behind the newest entry goes as well
+		n := len(x.files)
 		f := x.files[n-1]
-		if f.head.Count <= 1 || f.head.EndOffset < pos {
-			return nil
-		}
 		if err := f.writeEntries(); err != nil {
 			return err
 		}
 		if err := f.rebuildSlots(pos); err != nil {
 			return err
 		}
-		if f.head.Count > 1 || n == 1 {
+		if f.head.Count > 1 {
 			return f.finish()
 		}
-		x.files = x.files[:n-1]
-		if err := errors.Join(f.f.Close(), x.o.FS.Remove(f.path)); err != nil {
-			return err
+		if n == 1 {
+			f.head = format.IndexHeader{Count: 1}
+			return f.finish()
 		}
-		if err := x.files[n-2].loadSlots(); err != nil {
+		// Gone for good before anything new is indexed: back again, it would know positions that
+		// other records have by then.
+		x.files = x.files[:n-1]
+		if err := errors.Join(f.f.Close(), x.o.FS.Remove(f.path), x.o.FS.SyncDir(x.o.Dir)); err != nil {
 			return err
 		}
 	}
@@ -311,14 +323,21 @@ func (x *indexService) deleteBefore(pos int64) error {
 
 // reset removes all files: the index is made again from the log.
 func (x *indexService) reset(context.Context) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	var errs []error
-	for _, f := range x.files {
-		errs = append(errs, f.f.Close(), x.o.FS.Remove(f.path))
+	if err := x.close(); err != nil {
+		return err
 	}
-	x.files = nil
-	return errors.Join(errs...)
+	entries, err := x.o.FS.ReadDir(x.o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if _, err := strconv.ParseInt(e.Name(), 10, 64); err == nil && !e.IsDir() {
+			if err := x.o.FS.Remove(path.Join(x.o.Dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return x.o.FS.SyncDir(x.o.Dir)
 }
 
 func (x *indexService) close() error {

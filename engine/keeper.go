@@ -2,8 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
-	"os"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -62,7 +60,7 @@ func (k *keeper) begin(ctx context.Context, ld *loaded) error {
 		s.disp.lastTime.Store(max(s.disp.lastTime.Load(), ld.state.LastTime))
 	}
 	s.log.lastTime = s.disp.lastTime.Load()
-	if err := writeSynced(s, path.Join(s.o.Dir, abortName), abortText()); err != nil {
+	if err := replaceFile(s.o.FS, path.Join(s.o.Dir, abortName), abortText()); err != nil {
 		return err
 	}
 	if err := s.o.FS.SyncDir(rmqDir(s.o.Dir)); err != nil {
@@ -79,21 +77,6 @@ func (k *keeper) begin(ctx context.Context, ld *loaded) error {
 	k.last, k.lastRun = ld.state.Dispatched, time.Now()
 	k.saved.Dispatched = ld.state.Dispatched
 	return k.saveState(false)
-}
-
-func writeSynced(s *Store, name string, b []byte) error {
-	f, err := s.o.FS.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteAt(b, 0)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return s.o.FS.SyncDir(path.Dir(name))
 }
 
 // run keeps state and checkpoints until ctx ends.

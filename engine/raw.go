@@ -191,7 +191,8 @@ func (s *Store) TruncateTo(pos int64) error {
 	}
 	l.written.Rewind(pos)
 	l.tail.Store(pos)
-	l.chunks.clear(pos)
+	l.cuts.Add(1)
+	l.chunks.clear()
 	l.cur, l.verbatim = nil, true
 	lost := l.pending
 	l.pending = ackBatch{}
@@ -228,7 +229,8 @@ func (s *Store) ResetTo(pos int64) error {
 	if err := s.files.Restart(pos - pos%seg); err != nil {
 		return err
 	}
-	l.chunks.clear(pos)
+	l.cuts.Add(1)
+	l.chunks.clear()
 	l.cur = nil
 	s.keeper.saved.Start = pos
 	l.tail.Store(pos)

@@ -101,8 +101,14 @@ func (s *Store) load(ctx context.Context) (*loaded, error) {
 		s.index = newIndexService(indexOptions{FS: o.FS, Dir: o.IndexDir, Slots: o.MaxHashSlots, MaxEntries: o.MaxIndexEntries,
 			Foreign: foreign, Clock: o.Clock, Logger: o.Logger})
 		if err := s.index.load(ctx, s.report.Clean, page.Index); err != nil {
+			if foreign {
+				return nil, err
+			}
 			o.Logger.Warn("index unreadable: it is rebuilt from the log", "err", err)
 			s.report.IndexRebuilt = true
+			if err := s.index.reset(ctx); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if man == nil {
@@ -193,11 +199,13 @@ func (s *Store) scanStart(ctx context.Context, ld *loaded) (int64, error) {
 				What: fmt.Sprintf("the log was on disk up to %d but the segments span %d to %d: restore the missing ones, or repair the store into a copy", ld.state.Flushed, low, high)}
 		}
 		from := min(ld.state.Dispatched, s.queues.trustedPos())
-		if s.index != nil && (s.report.IndexRebuilt || s.index.endOffset() < ld.state.IndexEnd) {
+		if s.index != nil && !s.report.IndexRebuilt && s.index.endOffset() < ld.state.IndexEnd {
 			s.report.IndexRebuilt = true
 			if err := s.index.reset(ctx); err != nil {
 				return 0, err
 			}
+		}
+		if s.report.IndexRebuilt {
 			from = low
 		}
 		if from > low {
@@ -206,6 +214,9 @@ func (s *Store) scanStart(ctx context.Context, ld *loaded) (int64, error) {
 		return low, nil
 	}
 	// Somebody else's directory, or one whose state is gone: the rules of the original.
+	if s.report.IndexRebuilt {
+		return low, s.queues.recoverEnds(ctx)
+	}
 	if err := s.queues.recoverEnds(ctx); err != nil {
 		s.o.Logger.Warn("consume queues unreadable: rebuilding them", "err", err)
 		return low, s.rebuildDerived(ctx)

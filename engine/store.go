@@ -220,7 +220,7 @@ func (s *Store) release() error {
 		errs = append(errs, s.index.close())
 	}
 	if s.log != nil {
-		s.log.chunks.clear(0)
+		s.log.chunks.clear()
 	}
 	if s.files != nil {
 		errs = append(errs, s.files.Close())

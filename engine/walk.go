@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 
 	"rmq/engine/format"
@@ -48,13 +49,37 @@ func (Plain) Next(b []byte, _ int64, r *message.Record) (int, FrameKind, error) 
 
 var errWrongPosition = errors.New("record carries the position of another place")
 
-// Check implements [Framing].
-func (Plain) Check(_ []byte, pos int64, r *message.Record) error {
+var errTorn = errors.New("topic or properties of the record are torn")
+
+// Check implements [Framing]. The body checksum says nothing of topic and properties, which stand
+// last, and most records carry none that does. What a power cut tears off reads as zeros, whole
+// sectors of it, since a segment is zeros before it is written and is never used twice; what a kill
+// tears off a store into a mapping reads as zeros up to the end. Text has neither.
+func (Plain) Check(b []byte, pos int64, r *message.Record) error {
 	if r.PhysicalOffset != pos {
 		return errWrongPosition
 	}
+	props := pos + int64(len(b)-len(r.Properties))
+	if zeroSector(r.Topic, props-2-int64(len(r.Topic))) || zeroSector(r.Properties, props) || bytes.HasSuffix(r.Properties, []byte{0}) {
+		return errTorn
+	}
 	return r.CheckCRC()
 }
+
+// zeroSector reports whether b, which stands at pos, has nothing but zeros in one of the 512-byte
+// sectors that it touches.
+func zeroSector(b []byte, pos int64) bool {
+	for len(b) > 0 {
+		n := min(int64(len(b)), sectorBytes-pos%sectorBytes)
+		if b[0] == 0 && len(bytes.TrimLeft(b[:n], "\x00")) == 0 {
+			return true
+		}
+		b, pos = b[n:], pos+n
+	}
+	return false
+}
+
+const sectorBytes = 512
 
 // logReader gives the bytes of the log from a position on: from memory while the newest bytes
 // are there, else from the file through a buffer of its own. Not for concurrent use.
@@ -64,6 +89,7 @@ type logReader struct {
 	buf   []byte
 	start int64 // position of buf[0]
 	n     int
+	cuts  int64 // what is held is of the log as it was after so many cuts
 }
 
 const readAhead = 1 << 20
@@ -71,6 +97,10 @@ const readAhead = 1 << 20
 // at returns the bytes from pos to some point at or before end, at least need of them if the
 // segment and end allow. They stay valid until the next call or close. end must be written.
 func (r *logReader) at(pos, end int64, need int) ([]byte, error) {
+	if cuts := r.l.cuts.Load(); cuts != r.cuts {
+		r.close()
+		r.n, r.cuts = 0, cuts
+	}
 	if c := r.c; c != nil && pos >= c.start && pos < c.end() && min(c.end(), end)-pos >= int64(need) {
 		return c.buf[pos-c.start : min(c.end(), end)-c.start], nil
 	}

@@ -87,6 +87,18 @@ func sig3(v float64) string {
 	return strconv.FormatFloat(v, 'g', 3, 64)
 }
 
+// FormatLike prints v with as many decimals as three significant digits of ref have.
+func FormatLike(v, ref float64) string {
+	decimals := 2
+	switch a := math.Abs(ref); {
+	case a >= 99.95:
+		decimals = 0
+	case a >= 9.995:
+		decimals = 1
+	}
+	return strconv.FormatFloat(v, 'f', decimals, 64)
+}
+
 func percent(f float64) string {
 	switch p := f * 100; {
 	case p == 0:

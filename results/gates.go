@@ -16,9 +16,10 @@ const (
 	gateForeign     = 0.05
 	gateFreq        = 0.05
 	gateFreeDisk    = 0.15
-	gateClockStep   = time.Millisecond
-	gateWriteAsync  = 1.05 // device bytes / log bytes
-	gateWriteSync   = 1.30 // at groups of 8 and more
+	gateClockStep   = time.Millisecond // …
+	gateClockSlew   = 500e-6           // … and what NTP may slew, of the measured time
+	gateWriteAsync  = 1.05             // device bytes / log bytes
+	gateWriteSync   = 1.30             // at groups of 8 and more
 	gateWriteLow    = 0.90
 )
 
@@ -107,11 +108,12 @@ func gatesOf(c Cell, r *Result, fsType string, cpus int) []Gate {
 	} else {
 		l.add("swap", fmt.Sprintf("%d pages", *res.SwapInOut), "0 pages", *res.SwapInOut == 0)
 	}
+	stepLimit := gateClockStep + time.Duration(gateClockSlew*r.MeasuredS*1e9)
 	if res.ClockStepUS == nil {
-		l.unverified("clock step", "≤ "+FormatDuration(gateClockStep), "not measured")
+		l.unverified("clock step", "≤ "+FormatDuration(stepLimit), "not measured")
 	} else {
 		step := time.Duration(math.Abs(*res.ClockStepUS) * 1000)
-		l.add("clock step", FormatDuration(step), "≤ "+FormatDuration(gateClockStep), step <= gateClockStep)
+		l.add("clock step", FormatDuration(step), "≤ "+FormatDuration(stepLimit), step <= stepLimit)
 	}
 	if c.Driver != "null" {
 		if res.FreeDiskFrac == nil {

@@ -40,7 +40,7 @@ func TestEachGateFails(t *testing.T) {
 		"foreign I/O":      {"foreign device I/O", "sync", func(r *results.Result) { r.Resources.ForeignDevBytes = results.Ptr(*r.Resources.DevWriteBytes / 10) }},
 		"throttled":        {"CPU frequency change", "sync", func(r *results.Result) { r.Resources.FreqChange = results.Ptr(0.06) }},
 		"swapped":          {"swap", "sync", func(r *results.Result) { r.Resources.SwapInOut = results.Ptr(int64(1)) }},
-		"clock step":       {"clock step", "sync", func(r *results.Result) { r.Resources.ClockStepUS = results.Ptr(-1500.0) }},
+		"clock step":       {"clock step", "sync", func(r *results.Result) { r.Resources.ClockStepUS = results.Ptr(-1000.0 - 501*r.MeasuredS) }},
 		"full disk":        {"free disk", "sync", func(r *results.Result) { r.Resources.FreeDiskFrac = results.Ptr(0.14) }},
 		"errors":           {"errors", "sync", func(r *results.Result) { r.Counts.Failed = map[string]int64{"FLUSH_DISK_TIMEOUT": 1} }},
 		"out of range":     {"samples in range", "sync", func(r *results.Result) { r.Counts.OutOfRange = 1 }},
@@ -129,6 +129,10 @@ func TestBottleneck(t *testing.T) {
 		}},
 		"cpu": {"async", results.BottleneckEngineCPU, func(_ *results.Cell, r *results.Result) {
 			r.Resources.ProcCPUS = results.Ptr(1.9 * r.MeasuredS)
+		}},
+		"cpu taken by others": {"async", results.BottleneckEngineCPU, func(_ *results.Cell, r *results.Result) {
+			r.Resources.ProcCPUS, r.Resources.HostCPUS = results.Ptr(0.4*r.MeasuredS), results.Ptr(1.95*r.MeasuredS)
+			r.Throughput.AckedPerS, r.Resources.DevWriteBytes = 90_000, results.Ptr(int64(1e8))
 		}},
 		"lock": {"async", results.BottleneckLock, func(_ *results.Cell, r *results.Result) {
 			r.Resources.ProcCPUS = results.Ptr(0.4 * r.MeasuredS)

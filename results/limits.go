@@ -45,9 +45,9 @@ func limitLines(c Cell, r *Result, env *Env, probe *Probe) []LimitLine {
 			if known && group >= 1.5 {
 				label = fmt.Sprintf("one flush of %.0f msg", group)
 			}
-			add(LimitFlush(1), label, AxisLatency, p50, "us", 0)
+			add("flush.written", label, AxisLatency, p50, "us", 0)
 			if known {
-				add(LimitFlush(1), "flushes, one at a time", AxisFlushes, 1e6/p50, "1/s", float64(*res.EngineFlushes)/r.MeasuredS)
+				add("flush.written", "flushes, one at a time", AxisFlushes, 1e6/p50, "1/s", float64(*res.EngineFlushes)/r.MeasuredS)
 			}
 		}
 	} else if nearKiB {
@@ -130,15 +130,20 @@ func attribute(c Cell, r *Result, env *Env, l Limits) (Bottleneck, string) {
 			return BottleneckNetwork, fmt.Sprintf("%s of %s", percent(line.Fraction), line.Label)
 		}
 	}
-	var cpu *float64
+	var cpu, host *float64
 	if env != nil {
 		cpu = share(res.ProcCPUS, float64(env.Host.CPUs)*r.MeasuredS)
+		host = share(res.HostCPUS, float64(env.Host.CPUs)*r.MeasuredS)
+	}
+	word := BottleneckEngineCPU
+	if c.Driver == "wire" {
+		word = BottleneckBrokerCPU
 	}
 	if cpu != nil && *cpu >= limitReached {
-		if c.Driver == "wire" {
-			return BottleneckBrokerCPU, fmt.Sprintf("%s of the host's CPU", percent(*cpu))
-		}
-		return BottleneckEngineCPU, fmt.Sprintf("%s of the host's CPU", percent(*cpu))
+		return word, fmt.Sprintf("%s of the host's CPU", percent(*cpu))
+	}
+	if cpu != nil && host != nil && *host >= limitReached {
+		return word, fmt.Sprintf("host CPU %s used, only %s by us", percent(*host), percent(*cpu))
 	}
 	// Little's law holds in every closed loop. It is the answer only where each message is as
 	// fast as the device allows, so that more of them in flight would bring more.

@@ -25,7 +25,7 @@ type Manifest struct {
 	Reps     int     `json:"reps"` // blocks asked for
 	DurS     float64 `json:"duration_s"`
 	WarmupS  float64 `json:"warmup_s"`
-	MaxBytes int64   `json:"max_bytes,omitempty"` // log bytes after which a cell starts anew
+	MaxBytes int64   `json:"max_bytes,omitempty"` // log bytes after which a part ends early
 	Cells    []Cell  `json:"cells"`               // the matrix, in the order of the factors
 	// Order is the order of measurement: one block is every cell once, by index into Cells.
 	Order [][]int `json:"order"`

@@ -22,6 +22,11 @@ func write(t *testing.T, o resultstest.Options) *results.Store {
 	return s
 }
 
+// smallest is one cell, once.
+func smallest() resultstest.Options {
+	return resultstest.Options{Cells: resultstest.Matrix([]string{"sync"}, []int{1}, []int{64}), Reps: 1}
+}
+
 func load(t *testing.T, s *results.Store) *results.Run {
 	t.Helper()
 	r, err := s.Load()
@@ -84,7 +89,7 @@ func TestHistogramKeepsItsPrecision(t *testing.T) {
 func TestOtherSchemaIsRefusedByName(t *testing.T) {
 	for _, name := range []string{results.ManifestFile, results.EnvFile, results.ProbeFile, results.ResultFile, results.SeriesFile} {
 		t.Run(name, func(t *testing.T) {
-			s := write(t, resultstest.Options{Reps: 1})
+			s := write(t, smallest())
 			c := load(t, s).Manifest.Cells[0]
 			path := filepath.Join(s.Dir(), name)
 			if name == results.ResultFile || name == results.SeriesFile {
@@ -122,7 +127,7 @@ func TestDamageIsRefusedByName(t *testing.T) {
 				continue // JSON has no checksum: a changed digit reads as that digit
 			}
 			t.Run(name+"/"+how, func(t *testing.T) {
-				s := write(t, resultstest.Options{Reps: 1})
+				s := write(t, smallest())
 				c := load(t, s).Manifest.Cells[0]
 				path := filepath.Join(s.Dir(), name)
 				if name == results.ResultFile || name == results.SeriesFile || name == results.HistFile {
@@ -176,7 +181,7 @@ func FuzzDecodeHists(f *testing.F) {
 // Proves that Create refuses a directory with a run, one that cannot be written and a path through
 // a file, each with the fix in the line, and leaves nothing behind.
 func TestCreateRefusals(t *testing.T) {
-	s := write(t, resultstest.Options{Reps: 1})
+	s := write(t, smallest())
 	_, err := results.Create(s.Dir(), &results.Manifest{})
 	require.ErrorIs(t, err, results.ErrExists)
 	require.Contains(t, err.Error(), "--out")

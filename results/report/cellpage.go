@@ -15,7 +15,7 @@ func (r *Renderer) cellPage(v *cellView, o HTMLOptions) (*cellPage, error) {
 	s := v.any()
 	p := &cellPage{
 		Num: v.Num, Anchor: v.Anchor(), Name: upperFirst(v.Name), ID: v.ID, Class: s.Class, Means: s.Class.Means(),
-		Bottleneck: string(s.Bottleneck), Why: s.Why, Command: r.RepeatCommand(v.Cell), Notes: s.Notes,
+		Bottleneck: string(s.Bottleneck), Why: s.Why, Command: r.RepeatCommand(v.Cell), Notes: cellNotes(v),
 	}
 	p.Validity, p.ValidWord = validity(v)
 	var fs []string
@@ -61,6 +61,16 @@ func (r *Renderer) cellPage(v *cellView, o HTMLOptions) (*cellPage, error) {
 		}
 	}
 	return p, nil
+}
+
+func cellNotes(v *cellView) []string {
+	var out []string
+	for _, s := range v.parts() {
+		for _, n := range alike(s.Notes) {
+			out = append(out, upperFirst(partWord(s.Part))+": "+n)
+		}
+	}
+	return out
 }
 
 // figures are the numbers that stand large on a cell's page.

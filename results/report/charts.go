@@ -239,7 +239,7 @@ func stripChart(rows []strip, shared bool, what string) template.HTML {
 		}
 		stripRow(s, r, sc, mid, shared)
 		text := r.format(r.est.Median)
-		if r.invalid {
+		if r.invalid && shared {
 			text += " INVALID"
 		}
 		s.text("value", "start", w-right+12, mid+4, text)
@@ -512,7 +512,7 @@ func seriesChart(rows []results.Row, others [][]results.Row, panels []panel, eve
 	s := newSVG(w, h, "chart series", what, cursorData(rows, panels, xs)+` tabindex="0"`)
 	if t0 < 0 {
 		s.rect("warmup", xs.at(t0), top, xs.at(0)-xs.at(t0), h-bottom-top-gap, 0)
-		s.text("tick", "start", xs.at(t0)+4, top-8, "warm-up")
+		s.text("tick", "start", xs.at(t0), top-19, "warm-up")
 	}
 	for _, t := range xs.ticks(12) {
 		s.line("grid", xs.at(t), top, xs.at(t), h-bottom-gap+4)

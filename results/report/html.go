@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"path"
+	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
@@ -34,6 +35,27 @@ type HTMLOptions struct {
 	// LinkBase is the way from the page's directory to the run's, with slashes and relative; ""
 	// is the same directory. "-" leaves links to raw data out.
 	LinkBase string
+}
+
+// LinkBase is the way from a page at file to the run's directory, for HTMLOptions: "-" when there
+// is none, on another volume for instance.
+func LinkBase(file, dir string) string {
+	from, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return "-"
+	}
+	to, err := filepath.Abs(dir)
+	if err != nil {
+		return "-"
+	}
+	rel, err := filepath.Rel(from, to)
+	if err != nil {
+		return "-"
+	}
+	if rel == "." {
+		return ""
+	}
+	return filepath.ToSlash(rel)
 }
 
 // openCells is how many cells a page shows unfolded.
@@ -280,7 +302,7 @@ func (r *Renderer) classView(class results.Class) classView {
 
 // against sets a cell against the first of its class, by pairs within blocks.
 func (r *Renderer) against(best, v *cellView, rank int) (word, why string) {
-	if rank == 0 || best.Closed == nil {
+	if best.Closed == nil || rank == 0 && !v.Closed.OnlyInvalid {
 		return "first", ""
 	}
 	if best.Closed.OnlyInvalid || v.Closed.OnlyInvalid {

@@ -110,6 +110,13 @@ func TestHTMLRawDataLinks(t *testing.T) {
 	require.Equal(t, 4+4*3*3, n, "four files of the run, three of each repetition")
 }
 
+// Proves that links follow a page that is written elsewhere.
+func TestLinkBase(t *testing.T) {
+	require.Equal(t, "", report.LinkBase("runs/a/report.html", "runs/a"))
+	require.Equal(t, "a", report.LinkBase("runs/report.html", "runs/a"))
+	require.Equal(t, "../runs/a", report.LinkBase("pages/report.html", "runs/a"))
+}
+
 // Proves what a page must say: troubles first, classes apart, invalid cells marked, missing
 // counters named, the command to repeat each cell.
 func TestHTMLContent(t *testing.T) {

@@ -267,6 +267,12 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 	if c.Keys != "uniform" {
 		flag("keys", c.Keys)
 	}
+	// Settings that are no factors, as they were; factors above have their level of this cell.
+	for _, name := range []string{"entropy", "settle", "workers", "open-window", "segment", "with-tags", "with-keys", "probe-budget", "no-probe"} {
+		if v := m.Config[name]; v != "false" && (name != "workers" || v != "0") && !strings.Contains(v, ",") {
+			flag(name, v)
+		}
+	}
 	flag("duration", seconds(m.DurS))
 	flag("warmup", seconds(m.WarmupS))
 	flag("reps", fmt.Sprint(m.Reps))
@@ -274,6 +280,12 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 		flag("max-bytes", results.FormatSize(m.MaxBytes))
 	}
 	flag("seed", fmt.Sprint(m.Seed))
+	if m.Config["entropy"] != "" {
+		flag("entropy", fmt.Sprint(c.Entropy))
+	}
+	for _, name := range []string{"settle", "segment", "workers", "open-window", "with-tags", "with-keys"} {
+		flag(name, m.Config[name])
+	}
 	args = append(args, "--out", "again")
 	return strings.Join(args, " ")
 }
@@ -307,7 +319,7 @@ func countInterval(e results.Estimate) string {
 		return ""
 	}
 	scale := results.CountScale(e.Median)
-	return fmt.Sprintf("[%s .. %s]", results.FormatSig3(e.Interval.Lo/scale), results.FormatSig3(e.Interval.Hi/scale))
+	return fmt.Sprintf("[%s .. %s]", results.FormatLike(e.Interval.Lo/scale, e.Median/scale), results.FormatLike(e.Interval.Hi/scale, e.Median/scale))
 }
 
 // p999Text prints p99.9 where the sample supports it.

@@ -166,6 +166,13 @@ func (r *Renderer) openHeadline(c results.Class) (sentence, bool) {
 			}, true
 		}
 	}
+	for _, v := range r.ranked(c, results.PartClosed) {
+		s := v.Closed
+		return sentence{
+			Kind: kindHeadline, Cell: v,
+			Text: fmt.Sprintf("%s (%s): no valid repetition of any cell; the highest invalid rate is %s with %s.", c, c.Means(), results.FormatRate(s.Rate.Median), v.Name),
+		}, true
+	}
 	return sentence{}, false
 }
 

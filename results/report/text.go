@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -182,7 +183,12 @@ func (r *Renderer) textFoot(b *strings.Builder) {
 	if u := r.unverified(); len(u) > 0 {
 		fmt.Fprintf(b, "unverified (no such counter here): %s\n", strings.Join(u, ", "))
 	}
-	for _, n := range r.notes() {
+	notes := r.notes()
+	for i, n := range notes {
+		if i == notesShown && len(notes) > notesShown+1 {
+			fmt.Fprintf(b, "note: %d more in the report\n", len(notes)-i)
+			break
+		}
 		fmt.Fprintf(b, "note: %s\n", n)
 	}
 	if nc := r.run.Manifest.NotControlled; len(nc) > 0 {
@@ -207,6 +213,11 @@ func (r *Renderer) unverified() []string {
 	return names
 }
 
+// notesShown is how many notes the screen has room for.
+const notesShown = 5
+
+var digits = regexp.MustCompile(`[0-9]+([.,][0-9]+)*`)
+
 // notes gathers the notes of manifest, probe and cells, each once.
 func (r *Renderer) notes() []string {
 	var out []string
@@ -230,8 +241,28 @@ func (r *Renderer) notes() []string {
 		if s.ClassNote != "" {
 			add(s.ClassNote)
 		}
-		for _, n := range s.Notes {
+		for _, n := range alike(s.Notes) {
 			add(shortName(s.Cell, r.varying) + ", " + partWord(s.Part) + ": " + n)
+		}
+	}
+	return out
+}
+
+// alike folds notes that differ in numbers only.
+func alike(notes []string) []string {
+	var out []string
+	n := map[string]int{}
+	at := map[string]int{}
+	for _, note := range notes {
+		key := digits.ReplaceAllString(note, "#")
+		if n[key]++; n[key] == 1 {
+			at[key] = len(out)
+			out = append(out, note)
+		}
+	}
+	for key, k := range n {
+		if k > 1 {
+			out[at[key]] += fmt.Sprintf(" (%d repetitions say so)", k)
 		}
 	}
 	return out

@@ -267,9 +267,12 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 	if c.Keys != "uniform" {
 		flag("keys", c.Keys)
 	}
-	// Settings that are no factors, as they were; factors above have their level of this cell.
-	for _, name := range []string{"entropy", "settle", "workers", "open-window", "segment", "with-tags", "with-keys", "probe-budget", "no-probe"} {
-		if v := m.Config[name]; v != "false" && (name != "workers" || v != "0") && !strings.Contains(v, ",") {
+	if m.Config["entropy"] != "" {
+		flag("entropy", fmt.Sprint(c.Entropy))
+	}
+	// Settings that are no factors, as they were.
+	for _, name := range []string{"settle", "segment", "workers", "open-window", "with-tags", "with-keys", "probe-budget", "no-probe"} {
+		if v := m.Config[name]; v != "false" && (name != "workers" || v != "0") {
 			flag(name, v)
 		}
 	}
@@ -280,12 +283,6 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 		flag("max-bytes", results.FormatSize(m.MaxBytes))
 	}
 	flag("seed", fmt.Sprint(m.Seed))
-	if m.Config["entropy"] != "" {
-		flag("entropy", fmt.Sprint(c.Entropy))
-	}
-	for _, name := range []string{"settle", "segment", "workers", "open-window", "with-tags", "with-keys"} {
-		flag(name, m.Config[name])
-	}
 	args = append(args, "--out", "again")
 	return strings.Join(args, " ")
 }

@@ -63,7 +63,9 @@ type outcome struct {
 func (p *partRun) do(ctx context.Context) (_ *outcome, err error) {
 	p.clock = newClock()
 	p.events = &eventLog{clock: p.clock}
-	p.disk = diskOf(p.dir)
+	if p.driver.Name() != "null" {
+		p.disk = diskOf(p.dir)
+	}
 	w := p.wl
 	topics := make([]string, w.Cell.Topics)
 	for i := range topics {
@@ -191,11 +193,14 @@ func (p *partRun) makeWorkers(session Session, topics []string) error {
 		wk := &worker{
 			id: i, workers: n, clock: p.clock, win: p.win, base: base, in: newInbox(p.clock), pub: &published{},
 			grace: int64(w.Grace), ops: make([]Op, own), choose: choose, topics: topics, payload: pay,
-			ackedSeqs: &seqSet{}, tidySleep: p.sleep,
+			ackedSeqs: &seqSet{}, sleep: p.sleep,
 			msg: message.Message{Properties: properties(w.Tags, w.Keys)},
 		}
 		if p.part == results.PartOpen {
 			wk.pacer = NewPacer(w.Cell.Arrival, p.rate, int64(p.seed))
+			if gap := time.Duration(float64(n) * 1e9 / p.rate); gap < maxSleep {
+				wk.minSleep = maxSleep // waking for each would cost more than making it
+			}
 		}
 		if w.MaxBytes > 0 && p.driver.Name() != "null" {
 			wk.maxBytes = w.MaxBytes / int64(n)

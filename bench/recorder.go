@@ -181,8 +181,8 @@ func (r *recorder) add(o *Op, worker int) {
 	}
 	if measured {
 		r.counts.Acked++
-	} else if at >= t1 {
-		return // a closed loop running out
+	} else if at >= t1 || r.cur.start >= t0 {
+		return // a closed loop running out, or due in warm-up and late
 	}
 	r.sample(o, o.acked, measured, worker)
 }
@@ -216,7 +216,7 @@ func (r *recorder) put(h *hdrhistogram.Histogram, v int64) {
 		r.counts.BelowZero++
 		v = 0
 	}
-	if h.RecordValue(v) != nil {
+	if v > results.HistHighest || h.RecordValue(v) != nil { // a histogram takes somewhat more than it was made for
 		r.counts.OutOfRange++
 	}
 }

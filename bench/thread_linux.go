@@ -10,9 +10,10 @@ import (
 // caller holds the thread.
 func exactTimers() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0) } // without it pacing is coarser, and says so
 
-// nanosleep waits on the caller's thread: time.Sleep wakes a millisecond late below a millisecond.
+// nanosleep waits on the caller's thread, at most maxSleep: time.Sleep wakes a millisecond late
+// below a millisecond.
 func nanosleep(d time.Duration) {
-	ts := unix.NsecToTimespec(int64(d))
+	ts := unix.NsecToTimespec(int64(min(d, maxSleep)))
 	_ = unix.Nanosleep(&ts, nil) // woken early by a signal: the caller looks at the clock
 }
 

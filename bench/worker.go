@@ -14,7 +14,7 @@ import (
 
 const (
 	maxVector  = 256                   // messages handed over in one call
-	maxSleep   = 50 * time.Microsecond // between looks at the schedule
+	maxSleep   = 50 * time.Microsecond // between looks at the schedule, see nanosleep
 	parkCheck  = 20 * time.Millisecond // how long a worker of a closed loop waits without a look at the clock
 	drainSleep = 200 * time.Microsecond
 )
@@ -41,10 +41,11 @@ type worker struct {
 	sender      Sender
 	pacer       Pacer // nil in a closed loop
 	base        int64 // when the load begins
+	minSleep    time.Duration
 	grace       int64
 	maxBytes    int64 // of this worker; 0: no bound
 	warmBytes   int64 // of these, at most so many before measuring
-	tidySleep   func(time.Duration)
+	sleep       func(time.Duration)
 
 	ops      []Op
 	free     []*Op
@@ -253,9 +254,8 @@ func (w *worker) runOpen(ctx context.Context) error {
 		if w.sendDue(now) {
 			continue // time has passed: look again before sleeping
 		}
-		next := w.dueAt(w.seen)
-		if d := min(next, t1) - w.clock.now(); d > 0 {
-			w.tidySleep(min(time.Duration(d), maxSleep))
+		if d := time.Duration(min(w.dueAt(w.seen), t1) - w.clock.now()); d > 0 {
+			w.sleep(max(d, w.minSleep))
 		}
 	}
 	if started >= 0 {
@@ -265,7 +265,7 @@ func (w *worker) runOpen(ctx context.Context) error {
 	for limit := w.win.t1.Load() + w.grace; w.n < w.seen && ctx.Err() == nil && w.err == nil && w.clock.now() < limit; {
 		if w.drain() == 0 && len(w.free) == 0 {
 			w.rec.tick(w.clock.now())
-			w.tidySleep(drainSleep)
+			w.sleep(drainSleep)
 			continue
 		}
 		w.sendDue(w.clock.now())
@@ -324,7 +324,7 @@ func (w *worker) sendDue(now int64) bool {
 // finish waits for what is in flight, at most until the grace is over, and books the rest at its
 // age.
 func (w *worker) finish(ctx context.Context, timer *time.Timer) {
-	limit := max(w.win.t1.Load(), w.clock.now()-1) + w.grace
+	limit := w.win.t1.Load() + w.grace
 	for w.drain(); w.inFlight > 0 && w.clock.now() < limit && ctx.Err() == nil; w.drain() {
 		w.rec.tick(w.clock.now())
 		w.in.wait(timer, parkCheck)

@@ -175,6 +175,10 @@ func TestGroupCommitBetweenCounts(t *testing.T) {
 	require.Equal(t, 297_000.0, v)
 	_, ok = (*results.Probe)(nil).GroupCommit(1)
 	require.False(t, ok)
+	for _, l := range p.Start.Limits {
+		require.NotEmpty(t, results.LimitTitle(l.Name), l.Name)
+	}
+	require.Empty(t, results.LimitTitle("of.another.version"))
 	require.Len(t, p.Drifts(), 3)
 	require.InDelta(t, 6900.0/7100, p.Drifts()[0].Ratio, 1e-9)
 }

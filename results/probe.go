@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -72,6 +73,39 @@ func LimitGroup(producers int) string { return fmt.Sprintf("group.p%d", producer
 
 // LimitAppend names one-record pwrites of 1 KiB into the page cache, msg/s.
 func LimitAppend(state string) string { return fmt.Sprintf("append.%s.1KiB", state) }
+
+// LimitTitle says in words what a limit is, "" for a name that we do not know.
+func LimitTitle(name string) string {
+	parts := strings.Split(name, ".")
+	last := parts[len(parts)-1]
+	state := func(s string) string {
+		return map[string]string{StateGrowing: "growing file", StateAllocated: "allocated file", StateWritten: "written file"}[s]
+	}
+	switch {
+	case parts[0] == "sync" && len(parts) == 3:
+		return fmt.Sprintf("durable 4 KiB writes, %s, %s at a time", state(parts[1]), strings.TrimPrefix(last, "d"))
+	case parts[0] == "flush" && len(parts) == 3:
+		return fmt.Sprintf("one flush of %s × 1 KiB, %s", strings.TrimPrefix(last, "g"), state(parts[1]))
+	case parts[0] == "group" && len(parts) == 2:
+		return fmt.Sprintf("group commit of 1 KiB, %s in flight", strings.TrimPrefix(last, "p"))
+	case parts[0] == "group" && last == "flushes":
+		return "… flushes of it"
+	case parts[0] == "group" && last == "size":
+		return "… messages a flush"
+	case parts[0] == "append" && len(parts) >= 3:
+		what := map[string]string{"1KiB": "1 KiB writes", "64KiB": "64 KiB writes", "padded": "1 KiB writes padded to 4 KiB"}[last]
+		return fmt.Sprintf("page cache, %s, %s", what, state(parts[1]))
+	}
+	return map[string]string{
+		LimitMemcpy1K: "copy 1 KiB, cached", LimitMemcpy64K: "copy 64 KiB, cached", LimitMemcpyRegion: "copy 1 KiB records into 256 MiB",
+		LimitWriteDirect: "sequential write, direct", LimitWriteBack: "sequential write through the page cache, synced", LimitWriteBack + ".first": "… into a new file",
+		LimitReadDirect: "sequential read, direct", LimitReadCached: "sequential read, cached",
+		LimitLoopbackRTT: "loopback round trip, 1 KiB", LimitLoopbackRate: "loopback requests, 8 × 64 in flight",
+		LimitTimerError: "nanosleep wakes late by", LimitTimerSleep: "time.Sleep wakes late by", LimitClock: "one look at the clock",
+		LimitFolioBytes: "written by a flush after a 1 KiB store in a mapping", LimitMmapFlush: "… its latency", "flush.device": "device flushes for each sync",
+		LimitFolioBytes + ".4KiB": "… in a file filled by 4 KiB writes", LimitMmapFlush + ".4KiB": "… its latency",
+	}[name]
+}
 
 // Find returns the limit of that name.
 func (r *ProbeRun) Find(name string) (Limit, bool) {

@@ -7,6 +7,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -66,30 +67,31 @@ const saidFirst = 12
 
 // pageView is what the template sees.
 type pageView struct {
-	Style     template.CSS
-	Script    template.JS
-	Title     string
-	Manifest  *results.Manifest
-	Started   string
-	Took      string
-	Status    string
-	Complete  bool
-	Host      string
-	Fixed     string
-	Sentences []sentenceView
-	More      []sentenceView // beyond the first screen
-	Classes   []classView
-	Effects   template.HTML
-	EffectTab *htmlTable
-	Heat      []heatView
-	Cells     []*cellPage
-	Gates     *htmlTable
-	Probe     *htmlTable
-	ProbeNote string
-	Env       *htmlTable
-	Cost      *htmlTable
-	Notes     []string
-	Links     []link
+	Style                 template.CSS
+	Script                template.JS
+	Title                 string
+	Manifest              *results.Manifest
+	Started               string
+	Took                  string
+	Status                string
+	Complete              bool
+	Host                  string
+	CellCount, BlockCount string
+	Fixed                 string
+	Sentences             []sentenceView
+	More                  []sentenceView // beyond the first screen
+	Classes               []classView
+	Effects               template.HTML
+	EffectTab             *htmlTable
+	Heat                  []heatView
+	Cells                 []*cellPage
+	Gates                 *htmlTable
+	Probe                 *htmlTable
+	ProbeNote             string
+	Env                   *htmlTable
+	Cost                  *htmlTable
+	Notes                 []string
+	Links                 []link
 }
 
 // MoreFrom is the number of the first sentence of More.
@@ -189,6 +191,7 @@ func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 	v := &pageView{
 		Style: template.CSS(pageStyle), Script: template.JS(pageScript), //nolint:gosec // both are files of this package
 		Title: "rmqbench " + m.RunID, Manifest: m, Started: m.Started.UTC().Format("2006-01-02 15:04:05 UTC"),
+		CellCount: count(len(m.Cells), "cell"), BlockCount: count(m.Reps, "block"),
 		Status: r.status(), Complete: m.Complete, Host: r.hostLine(), Fixed: strings.Join(r.fixedFactors(), ", "),
 		Effects: forestChart(r.forestRows()), EffectTab: r.effectTable().html(), Heat: r.heatMaps(),
 		Gates: r.gateTable().html(), Probe: r.probeTable().html(), Env: r.envTable().html(), Cost: r.costTable().html(), Notes: r.notes(),
@@ -205,7 +208,7 @@ func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 		}
 	}
 	for _, s := range r.sentences() {
-		sv := sentenceView{Text: s.Text, Trouble: s.Kind == kindTrouble, Class: [...]string{"trouble", "headline", "effect", "price", "tail"}[s.Kind]}
+		sv := sentenceView{Text: strings.ReplaceAll(s.Text, " %", "\u00a0%"), Trouble: s.Kind == kindTrouble, Class: [...]string{"trouble", "headline", "effect", "price", "tail"}[s.Kind]}
 		if s.Cell != nil {
 			sv.Anchor = s.Cell.Anchor()
 		}
@@ -230,7 +233,7 @@ func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 	}
 	if o.LinkBase != "-" {
 		for _, f := range []string{results.ManifestFile, results.EnvFile, results.ProbeFile, results.HistoryFile} {
-			if (f == results.EnvFile && r.run.Env == nil) || (f == results.ProbeFile && r.run.Probe == nil) {
+			if _, err := os.Stat(filepath.Join(r.run.Dir, f)); err != nil {
 				continue
 			}
 			v.Links = append(v.Links, link{path.Join(o.LinkBase, f), f})

@@ -155,7 +155,7 @@ func (r *Renderer) gateTable() *table {
 
 // probeTable lists the limits with, where the drift check took them again, how far they moved.
 func (r *Renderer) probeTable() *table {
-	t := &table{head: []string{"<limit", "value", "p50", "p99", "at the end", "<note"}}
+	t := &table{head: []string{"<limit", "<what", "value", "p50", "p99", "at the end", "<note"}}
 	if r.run.Probe == nil {
 		return t
 	}
@@ -174,7 +174,7 @@ func (r *Renderer) probeTable() *table {
 		if d, ok := drift[l.Name]; ok {
 			end = fmt.Sprintf("×%.2f", d.Ratio)
 		}
-		t.add(l.Name, limitValue(l.Value, l.Unit), us(l.P50), us(l.P99), end, l.Note)
+		t.add(l.Name, results.LimitTitle(l.Name), limitValue(l.Value, l.Unit), us(l.P50), us(l.P99), end, l.Note)
 	}
 	return t
 }

@@ -172,7 +172,7 @@ func phrase(factor, level string) string {
 // shortName is a cell by the factors that vary; all that matters when none does.
 func shortName(c results.Cell, varying []string) string {
 	if len(varying) == 0 {
-		varying = []string{"flush", "topics", "size", "producers"}
+		varying = []string{"flush", "topics"}
 	}
 	var parts []string
 	for _, f := range c.Factors() {

@@ -298,7 +298,7 @@ func limitValue(v float64, unit string) string {
 	case "msg/s":
 		return results.FormatRate(v)
 	case "1/s":
-		return results.FormatCount(v) + " /s"
+		return results.FormatCount(v) + "/s"
 	}
 	return strings.TrimSpace(results.FormatCount(v) + " " + unit)
 }

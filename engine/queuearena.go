@@ -101,12 +101,11 @@ func (a *entryArena) free(r blockRef) {
 // It is used under the lock of its queue.
 type entryList struct {
 	blocks []blockRef
-	tail   []byte // what is free in the last block
 }
 
-// grow adds a block for the entry at offset. Blocks grow with the list, so that a queue with few
+// grow adds a block for the entry at offset and returns the room in it. Blocks grow with the list, so that a queue with few
 // entries takes little and one with many is in few pieces: at most a quarter of it is unused.
-func (l *entryList) grow(a *entryArena, offset int64) {
+func (l *entryList) grow(a *entryArena, offset int64) []byte {
 	class := 0
 	if n := len(l.blocks); n > 0 {
 		last := l.blocks[n-1]
@@ -120,7 +119,7 @@ func (l *entryList) grow(a *entryArena, offset int64) {
 	b := a.bytes(r)
 	binary.BigEndian.PutUint64(b, uint64(offset))
 	l.blocks = append(l.blocks, r)
-	l.tail = b[blockHead : blockHead+classEntries(class)*format.CQEntryBytes]
+	return b[blockHead : blockHead+classEntries(class)*format.CQEntryBytes]
 }
 
 // copyOut copies encoded entries from offset on, up to end, into dst and returns how many bytes.
@@ -146,12 +145,8 @@ func (l *entryList) copyOut(a *entryArena, offset, end int64, dst []byte) int {
 	return n
 }
 
-// dropBelow gives back the blocks that hold nothing at or above offset. end is behind the last entry.
-func (l *entryList) dropBelow(a *entryArena, offset, end int64) {
-	if offset >= end {
-		l.clear(a)
-		return
-	}
+// dropBelow gives back the blocks that hold nothing at or above offset, all but the last one.
+func (l *entryList) dropBelow(a *entryArena, offset int64) {
 	n := 0
 	for n+1 < len(l.blocks) && int64(binary.BigEndian.Uint64(a.bytes(l.blocks[n+1]))) <= offset {
 		a.free(l.blocks[n])
@@ -162,24 +157,22 @@ func (l *entryList) dropBelow(a *entryArena, offset, end int64) {
 	}
 }
 
-// cut drops the entries at and above end.
-func (l *entryList) cut(a *entryArena, end int64) {
+// cut drops the entries at and above end and returns the room in the last block.
+func (l *entryList) cut(a *entryArena, end int64) []byte {
 	for n := len(l.blocks); n > 0; n-- {
 		r := l.blocks[n-1]
 		b := a.bytes(r)
 		start := int64(binary.BigEndian.Uint64(b))
 		if start < end {
-			l.tail = b[blockHead+(end-start)*format.CQEntryBytes : blockHead+classEntries(r.class())*format.CQEntryBytes]
-			return
+			return b[blockHead+(end-start)*format.CQEntryBytes : blockHead+classEntries(r.class())*format.CQEntryBytes]
 		}
 		l.blocks = l.blocks[:n-1]
 		a.free(r)
 	}
-	l.clear(a)
+	return nil
 }
 
 func (l *entryList) clear(a *entryArena) {
-	l.tail = nil
 	for _, r := range l.blocks {
 		a.free(r)
 	}

@@ -249,9 +249,7 @@ func (t *queueTable) writeOut(q *ConsumeQueue, cache bool) error {
 			return err
 		}
 	}
-	q.mu.Lock()
-	until := q.n
-	q.mu.Unlock()
+	until := q.max()
 	for {
 		q.mu.Lock()
 		base, first, limit := q.base, q.first, q.limit
@@ -277,7 +275,7 @@ func (t *queueTable) writeOut(q *ConsumeQueue, cache bool) error {
 		}
 		q.limit = max(q.limit, start+t.o.FileBytes)
 		q.moved = true
-		q.pending.dropBelow(&t.arena, q.base, q.n)
+		q.dropPending()
 		q.mu.Unlock()
 	}
 }

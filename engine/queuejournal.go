@@ -178,7 +178,7 @@ func (t *queueTable) emit(q *ConsumeQueue, whole bool) (journaled, error) {
 	j := t.journal
 	q.mu.Lock()
 	known := q.num >= 0
-	from, n, moved := q.kept, q.n, q.moved
+	from, n, moved := q.kept, q.mark.Load(), q.moved
 	if whole {
 		from, moved = q.base, true
 	}
@@ -385,8 +385,7 @@ func (t *queueTable) loadJournal(ctx context.Context) (err error) {
 	}
 	for _, q := range defs {
 		q.unsure = q.unsure || !closed
-		q.kept = q.n
-		q.mark.Advance(q.n)
+		q.kept = q.max()
 	}
 	return nil
 }
@@ -399,7 +398,7 @@ func (t *queueTable) forget() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.known = nil
-	t.topics.Store(newTopicIndex(64))
+	t.index.Store(newQueueIndex(64))
 }
 
 // checkTopics makes sure that the topics which should have files have their directory.
@@ -508,11 +507,12 @@ func (t *queueTable) applyItems(defs *[]*ConsumeQueue, payload []byte) error {
 			if q == nil || r.Err() != nil {
 				return bad("entries are cut short")
 			}
-			if q.n == 0 && q.first == q.limit {
-				q.n, q.base = offset, offset
+			if q.max() == 0 && q.first == q.limit && offset >= 0 {
+				q.setMax(offset)
+				q.base = offset
 				q.low.Store(offset)
 			}
-			if offset != q.n {
+			if offset != q.max() {
 				return bad("entries do not follow each other")
 			}
 			q.restore(units)
@@ -542,36 +542,38 @@ func (t *queueTable) applyItems(defs *[]*ConsumeQueue, payload []byte) error {
 // restore appends encoded entries while the table is loaded.
 func (q *ConsumeQueue) restore(units []byte) {
 	var e [1]format.CQEntry
+	n := q.max()
 	for ; len(units) > 0; units = units[format.CQEntryBytes:] {
 		parseEntries(e[:], units)
-		q.add(e[0].Offset, e[0].Size, e[0].TagsHash)
+		q.add(n, e[0].Offset, e[0].Size, e[0].TagsHash)
 		if !e[0].IsFiller() {
-			if q.minPos < 0 && q.low.Load() == q.n-1 {
+			if q.minPos < 0 && q.low.Load() == n {
 				q.minPos = e[0].Offset
 			}
 			q.end = e[0].Offset + int64(e[0].Size)
 		}
+		n++
 	}
+	q.setMax(n)
 }
 
 // restoreRow sets what a row says while the table is loaded.
 func (q *ConsumeQueue) restoreRow(flags byte, v [7]int64) error {
 	base, n, low, minPos, first, limit, end := v[0], v[1], v[2], v[3], v[4], v[5], v[6]
+	have := q.max()
 	switch {
 	case base < 0 || base > n || low < 0 || low > n || first < 0 || first > limit,
 		limit > first && (base*format.CQEntryBytes > limit || first%q.t.o.FileBytes != 0 || limit%q.t.o.FileBytes != 0),
-		n > q.n && base != n:
+		n > have && base != n, // where would the entries be?
+		base < n && base < q.base:
 		return fmt.Errorf("row of queue %s/%d makes no sense", q.topic, q.id)
-	case base >= n || base >= q.n:
-		q.pending.clear(&q.t.arena)
-	default:
-		q.pending.cut(&q.t.arena, n)
-		q.pending.dropBelow(&q.t.arena, base, n)
 	}
-	if base < n && (len(q.pending.blocks) == 0 || base < q.base) {
-		return fmt.Errorf("row of queue %s/%d names entries that are not there", q.topic, q.id)
+	if n < have {
+		q.cutPending(n)
 	}
-	q.base, q.n, q.minPos, q.first, q.limit, q.end = base, n, minPos, first, limit, end
+	q.setMax(n)
+	q.base, q.minPos, q.first, q.limit, q.end = base, minPos, first, limit, end
+	q.dropPending()
 	q.low.Store(low)
 	q.unsure = flags&rowUnsure != 0
 	return nil

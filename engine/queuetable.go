@@ -46,10 +46,11 @@ type queueTable struct {
 	arena entryArena
 	files *queueFiles
 
-	seed   maphash.Seed
-	topics atomic.Pointer[topicIndex]
-	mu     sync.Mutex // leaf: guards changes of topics
-	known  []*ConsumeQueue
+	seed  maphash.Seed
+	index atomic.Pointer[queueIndex]
+	mu    sync.Mutex // leaf: guards changes of index, and what follows
+	known []*ConsumeQueue
+	names map[string]string
 
 	rebuilding atomic.Bool
 
@@ -78,143 +79,102 @@ func newQueueTable(o queueTableOptions) *queueTable {
 	setDefault(&o.PendingBytes, 128<<20)
 	setDefault(&o.DirectEntries, 512)
 	setDefault(&o.JournalBytes, 192<<20)
-	t := &queueTable{o: o, files: newQueueFiles(o.FS, maxQueueFiles), seed: maphash.MakeSeed(), strays: map[*ConsumeQueue][]int64{}}
+	t := &queueTable{o: o, files: newQueueFiles(o.FS, maxQueueFiles), seed: maphash.MakeSeed(), strays: map[*ConsumeQueue][]int64{}, names: map[string]string{}}
 	t.clearSyncs()
-	t.topics.Store(newTopicIndex(64))
+	t.index.Store(newQueueIndex(64))
 	if o.JournalDir != "" {
 		t.journal = newQueueJournal(o.FS, o.JournalDir, o.FileBytes)
 	}
 	return t
 }
 
-// topicQueues are the queues of one topic. Numbers are small, so they index a slice; the rare
-// large ones are in a map.
-type topicQueues struct {
-	name  string
-	hash  uint64
-	small atomic.Pointer[[]atomic.Pointer[ConsumeQueue]]
-	large sync.Map // int32 → *ConsumeQueue
-}
-
-const smallQueueIDs = 4096
-
-func (x *topicQueues) queue(id int32) *ConsumeQueue {
-	if uint32(id) < smallQueueIDs {
-		if s := x.small.Load(); s != nil && int(id) < len(*s) {
-			return (*s)[id].Load()
-		}
-		return nil
-	}
-	if q, ok := x.large.Load(id); ok {
-		return q.(*ConsumeQueue)
-	}
-	return nil
-}
-
-// set is called under the table's mu.
-func (x *topicQueues) set(id int32, q *ConsumeQueue) {
-	if uint32(id) >= smallQueueIDs {
-		x.large.Store(id, q)
-		return
-	}
-	old := x.small.Load()
-	if old == nil || int(id) >= len(*old) {
-		n := 8
-		for n <= int(id) {
-			n *= 2
-		}
-		grown := make([]atomic.Pointer[ConsumeQueue], n)
-		if old != nil {
-			for i := range *old {
-				grown[i].Store((*old)[i].Load())
-			}
-		}
-		x.small.Store(&grown)
-		old = &grown
-	}
-	(*old)[id].Store(q)
-}
-
-// topicIndex is an open-addressing hash table of topics. Readers take no lock: places are filled
+// queueIndex is an open-addressing hash table of queues. Readers take no lock: places are filled
 // once, and a fuller table is replaced by a larger one.
-type topicIndex struct {
-	places []atomic.Pointer[topicQueues]
+type queueIndex struct {
+	places []queuePlace
 	used   int
 }
 
-func newTopicIndex(size int) *topicIndex {
-	return &topicIndex{places: make([]atomic.Pointer[topicQueues], size)}
+type queuePlace struct {
+	q    atomic.Pointer[ConsumeQueue]
+	hash uint64 // written before q, read after it
 }
 
-func (x *topicIndex) insert(q *topicQueues) {
+func newQueueIndex(size int) *queueIndex {
+	return &queueIndex{places: make([]queuePlace, size)}
+}
+
+func (x *queueIndex) insert(hash uint64, q *ConsumeQueue) {
 	mask := uint64(len(x.places) - 1)
-	for i := q.hash & mask; ; i = (i + 1) & mask {
-		if x.places[i].Load() == nil {
-			x.places[i].Store(q)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		if p := &x.places[i]; p.q.Load() == nil {
+			p.hash = hash
+			p.q.Store(q)
 			x.used++
 			return
 		}
 	}
 }
 
-func findTopic[B []byte | string](x *topicIndex, hash uint64, topic B) *topicQueues {
+func findQueue[B []byte | string](x *queueIndex, hash uint64, topic B, id int32) *ConsumeQueue {
 	mask := uint64(len(x.places) - 1)
 	for i := hash & mask; ; i = (i + 1) & mask {
-		q := x.places[i].Load()
-		if q == nil || q.hash == hash && q.name == string(topic) {
+		p := &x.places[i]
+		q := p.q.Load()
+		if q == nil || p.hash == hash && q.id == id && q.topic == string(topic) {
 			return q
 		}
 	}
+}
+
+// spread gives the queues of a topic different places.
+func spread(topicHash uint64, id int32) uint64 {
+	return topicHash + uint64(uint32(id))*0x9E3779B97F4A7C15
 }
 
 // get returns the queue, which it creates in memory if there is none. It takes no lock and
 // allocates nothing when there is one.
 func (t *queueTable) get(topic []byte, id int32) *ConsumeQueue {
-	hash := maphash.Bytes(t.seed, topic)
-	if x := findTopic(t.topics.Load(), hash, topic); x != nil {
-		if q := x.queue(id); q != nil {
-			return q
-		}
+	hash := spread(maphash.Bytes(t.seed, topic), id)
+	if q := findQueue(t.index.Load(), hash, topic, id); q != nil {
+		return q
 	}
-	return t.create(hash, string(topic), id)
+	return t.create(hash, topic, id)
 }
 
 // lookup returns the queue, nil if there is none.
 func (t *queueTable) lookup(topic string, id int32) *ConsumeQueue {
-	if x := findTopic(t.topics.Load(), maphash.String(t.seed, topic), topic); x != nil {
-		return x.queue(id)
-	}
-	return nil
+	return findQueue(t.index.Load(), spread(maphash.String(t.seed, topic), id), topic, id)
 }
 
-func (t *queueTable) create(hash uint64, topic string, id int32) *ConsumeQueue {
+func (t *queueTable) create(hash uint64, topic []byte, id int32) *ConsumeQueue {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	index := t.topics.Load()
-	x := findTopic(index, hash, topic)
-	if x == nil {
-		if 2*index.used >= len(index.places) {
-			grown := newTopicIndex(2 * len(index.places))
-			for i := range index.places {
-				if old := index.places[i].Load(); old != nil {
-					grown.insert(old)
-				}
-			}
-			t.topics.Store(grown)
-			index = grown
-		}
-		x = &topicQueues{name: topic, hash: hash}
-		index.insert(x)
-	}
-	if q := x.queue(id); q != nil {
+	index := t.index.Load()
+	if q := findQueue(index, hash, topic, id); q != nil {
 		return q
 	}
-	q := &ConsumeQueue{topic: x.name, t: t, id: id, num: -1, minPos: -1}
-	if !canBeDir(topic) || id < 0 {
-		t.o.Logger.Error("topic cannot be a directory: its records are in no queue", "topic", topic, "queue", id)
+	if 2*index.used >= len(index.places) {
+		grown := newQueueIndex(2 * len(index.places))
+		for i := range index.places {
+			if p := &index.places[i]; p.q.Load() != nil {
+				grown.insert(p.hash, p.q.Load())
+			}
+		}
+		t.index.Store(grown)
+		index = grown
+	}
+	name, ok := t.names[string(topic)] // queues of a topic share its name
+	if !ok {
+		name = string(topic)
+		t.names[name] = name
+	}
+	q := &ConsumeQueue{topic: name, t: t, id: id, num: -1, minPos: -1}
+	if !canBeDir(name) || id < 0 {
+		t.o.Logger.Error("topic cannot be a directory: its records are in no queue", "topic", name, "queue", id)
 		q.unnamed, q.end = true, math.MaxInt64
 	}
-	x.set(id, q)
+	index.insert(hash, q)
 	t.known = append(t.known, q)
 	return q
 }
@@ -259,7 +219,7 @@ func (t *queueTable) classicPos(pos int64) int64 {
 	var e [1]format.CQEntry
 	for _, q := range t.all() {
 		q.mu.Lock()
-		if q.base < q.n && q.pending.copyOut(&t.arena, q.base, q.n, unit[:]) > 0 {
+		if n := q.mark.Load(); q.base < n && q.pending.copyOut(&t.arena, q.base, n, unit[:]) > 0 {
 			parseEntries(e[:], unit[:])
 			pos = min(pos, e[0].Offset)
 		}
@@ -405,14 +365,14 @@ func (t *queueTable) chooseOut() []*ConsumeQueue {
 	)
 	for _, q := range t.all() {
 		q.mu.Lock()
-		n := q.n - q.base
+		n := q.mark.Load() - q.base
 		switch {
 		case n == 0:
 		case n >= int64(t.o.DirectEntries) || t.journal == nil:
 			out = append(out, q)
 			bytes += n * format.CQEntryBytes
 		case full:
-			q.pending.copyOut(&t.arena, q.base, q.n, unit[:])
+			q.pending.copyOut(&t.arena, q.base, q.base+n, unit[:])
 			parseEntries(e[:], unit[:])
 			list = append(list, waiting{q, e[0].Offset, n * format.CQEntryBytes})
 		}
@@ -453,7 +413,7 @@ func (t *queueTable) flushClassicLocked(ctx context.Context) error {
 	var out []*ConsumeQueue
 	for _, q := range t.all() {
 		q.mu.Lock()
-		waiting, unsure := q.base < q.n, q.unsure
+		waiting, unsure := q.base < q.mark.Load(), q.unsure
 		q.mu.Unlock()
 		switch {
 		case waiting:
@@ -554,24 +514,22 @@ func (t *queueTable) cutMemory(c *queueCut) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	c.oldBase, c.oldLimit, c.unsure = q.base, q.limit, q.unsure
-	q.n, q.end = c.n, c.end
+	q.end = c.end
 	q.cuts++
 	if c.n <= q.low.Load() {
 		q.minPos = -1
 	}
+	q.cutPending(c.n)
 	if q.base >= c.n {
 		q.base = c.n
-		q.pending.clear(&t.arena)
 		for q.limit > q.first && q.limit-t.o.FileBytes >= c.n*format.CQEntryBytes {
 			q.limit -= t.o.FileBytes
 		}
-	} else {
-		q.pending.cut(&t.arena, c.n)
 	}
 	q.kept = min(q.kept, c.n)
 	q.unsure = q.unsure || c.oldBase > c.n // until the zeros are there
 	q.moved = true
-	q.mark.Rewind(c.n)
+	q.setMax(c.n)
 }
 
 // zeroFrom takes the cut-off entries out of the files: whole files go, the rest becomes zeros.
@@ -671,7 +629,7 @@ func (t *queueTable) deleteBeforeLocked(minPos int64) error {
 // expire moves the minimum of q and says which files are not needed any more.
 func (t *queueTable) expire(q *ConsumeQueue, minPos int64) (queueExpiry, error) {
 	q.mu.Lock()
-	low, n, end, pos := q.low.Load(), q.n, q.end, q.minPos
+	low, n, end, pos := q.low.Load(), q.mark.Load(), q.end, q.minPos
 	first, limit, base := q.first, q.limit, q.base
 	q.mu.Unlock()
 	x := queueExpiry{q: q}
@@ -689,12 +647,12 @@ func (t *queueTable) expire(q *ConsumeQueue, minPos int64) (queueExpiry, error) 
 	case end <= minPos:
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if q.n != n { // a record has come meanwhile
+		if q.mark.Load() != n { // a record has come meanwhile
 			return x, nil
 		}
 		q.low.Store(n)
-		q.pending.clear(&t.arena)
 		q.base, q.kept, q.first, q.limit, q.minPos, q.moved = n, n, 0, 0, -1, true
+		q.dropPending()
 		q.cuts++
 		return queueExpiry{q, first, limit, true}, nil
 	}
@@ -809,15 +767,15 @@ func (t *queueTable) reset(ctx context.Context) error {
 	t.syncAll = true
 	for _, q := range t.all() {
 		q.mu.Lock()
-		q.pending.clear(&t.arena)
-		q.n, q.base, q.kept, q.first, q.limit, q.minPos, q.num = 0, 0, 0, 0, 0, -1, -1
+		q.setMax(0)
+		q.base, q.kept, q.first, q.limit, q.minPos, q.num = 0, 0, 0, 0, -1, -1
+		q.dropPending()
 		if !q.unnamed {
 			q.end = 0
 		}
 		q.unsure, q.moved = false, false
 		q.cuts++
 		q.low.Store(0)
-		q.mark.Rewind(0)
 		q.mu.Unlock()
 	}
 	t.covered, t.trusted, t.fromScan, t.orphans = 0, 0, false, false
@@ -951,8 +909,7 @@ func (t *queueTable) listQueue(q *ConsumeQueue) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.first, q.limit = starts[run], starts[len(starts)-1]+t.o.FileBytes
-	q.n = q.limit / format.CQEntryBytes // lowered by the scan
-	q.base, q.kept = q.n, q.n
+	q.base = q.limit / format.CQEntryBytes // lowered by the scan
 	return nil
 }
 
@@ -1026,10 +983,9 @@ func (t *queueTable) scanEnd(q *ConsumeQueue, whole bool) error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.n, q.base, q.kept, q.end, q.limit, q.minPos = n, n, n, end, last, lowPos
+	q.base, q.kept, q.end, q.limit, q.minPos = n, n, end, last, lowPos
 	q.low.Store(low)
-	q.mark.Rewind(0)
-	q.mark.Advance(n)
+	q.setMax(n)
 	return nil
 }
 

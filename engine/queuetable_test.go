@@ -582,7 +582,7 @@ func FuzzQueueJournal(f *testing.F) {
 			t.Fatal(err)
 		}
 		for _, q := range table.all() {
-			if q.n > q.base {
+			if q.max() > q.base {
 				var e [2]format.CQEntry
 				_, _ = q.read(max(q.base, q.min()), e[:]) // must not panic
 			}

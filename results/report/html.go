@@ -189,7 +189,7 @@ func (r *Renderer) HTML(w io.Writer, o HTMLOptions) error {
 func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 	m := r.run.Manifest
 	v := &pageView{
-		Style: template.CSS(pageStyle), Script: template.JS(pageScript), //nolint:gosec // both are files of this package
+		Style: template.CSS(pageStyle), Script: template.JS(pageScript),
 		Title: "rmqbench " + m.RunID, Manifest: m, Started: m.Started.UTC().Format("2006-01-02 15:04:05 UTC"),
 		CellCount: count(len(m.Cells), "cell"), BlockCount: count(m.Reps, "block"),
 		Status: r.status(), Complete: m.Complete, Host: r.hostLine(), Fixed: strings.Join(r.fixedFactors(), ", "),

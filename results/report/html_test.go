@@ -2,6 +2,9 @@ package report_test
 
 import (
 	"bytes"
+	"errors"
+	"image/color"
+	"image/png"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,13 +175,29 @@ func TestHTMLPicture(t *testing.T) {
 	dir := t.ArtifactDir()
 	file := filepath.Join(dir, "report.html")
 	require.NoError(t, os.WriteFile(file, page(t, quick()), 0o644))
-	shot := filepath.Join(dir, "report.png")
-	cmd := exec.CommandContext(t.Context(), browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-prefers-reduced-motion",
-		"--user-data-dir="+t.TempDir(), "--window-size=1280,1600", "--screenshot="+shot, "file://"+file)
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	st, err := os.Stat(shot)
-	require.NoError(t, err)
-	require.Greater(t, st.Size(), int64(50_000), "a page of text and charts does not compress to so little")
+	for name, look := range map[string][]string{
+		"wide-light":  {"--window-size=1280,1600", "--blink-settings=preferredColorScheme=1"},
+		"narrow-dark": {"--window-size=500,1600", "--blink-settings=preferredColorScheme=0"},
+	} {
+		shot := filepath.Join(dir, name+".png")
+		args := append([]string{
+			"--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+			"--disable-component-update", "--disable-sync", "--hide-scrollbars", "--user-data-dir=" + t.TempDir(), "--screenshot=" + shot,
+		}, look...)
+		out, err := exec.CommandContext(t.Context(), browser, append(args, "file://"+file)...).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		f, err := os.Open(shot)
+		require.NoError(t, err)
+		img, err := png.Decode(f)
+		require.NoError(t, errors.Join(err, f.Close()))
+		colours := map[color.Color]int{}
+		for y := 0; y < img.Bounds().Dy(); y += 3 {
+			for x := 0; x < img.Bounds().Dx(); x += 3 {
+				colours[img.At(x, y)]++
+			}
+		}
+		require.Greater(t, len(colours), 50, "%s: a page of text and charts has more colours than this", name)
+		r, g, b, _ := img.At(2, 2).RGBA()
+		require.Equal(t, name == "narrow-dark", r+g+b < 3*0x8000, "%s: the ground has the wrong shade", name)
+	}
 }

@@ -1,7 +1,9 @@
 package results_test
 
 import (
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"strings"
@@ -168,12 +170,17 @@ func FuzzDecodeHists(f *testing.F) {
 	b, err := results.EncodeHists([]results.Hist{{Part: results.PartOpen, Name: "response", Whole: true, DurS: 1, H: h}})
 	require.NoError(f, err)
 	f.Add(b)
+	f.Add(b[8 : len(b)-4])
 	f.Add([]byte("rmqhist1"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		hs, err := results.DecodeHists(b)
-		if err == nil {
-			_, err = results.EncodeHists(hs)
-			require.NoError(t, err)
+		// Once as it is, and once with a checksum that fits, to get behind the check.
+		sealed := append([]byte("rmqhist1"), b...)
+		sealed = binary.LittleEndian.AppendUint32(sealed, crc32.ChecksumIEEE(sealed))
+		for _, in := range [][]byte{b, sealed} {
+			if hs, err := results.DecodeHists(in); err == nil {
+				_, err = results.EncodeHists(hs)
+				require.NoError(t, err)
+			}
 		}
 	})
 }

@@ -37,7 +37,9 @@ func newReportCmd(stdout, stderr io.Writer) *cobra.Command {
 				fmt.Fprintln(stderr, "rmqbench: wrote", path)
 				return nil
 			}
-			if err := write(html, func(w io.Writer) error { return r.HTML(w, report.HTMLOptions{LinkBase: report.LinkBase(html, dirs[0])}) }); err != nil {
+			if err := write(html, func(w io.Writer) error {
+				return r.HTML(w, report.HTMLOptions{LinkBase: report.LinkBase(html, dirs[0])})
+			}); err != nil {
 				return err
 			}
 			if err := write(md, r.Markdown); err != nil {

@@ -105,7 +105,12 @@ func newRootCmd(stdout, stderr io.Writer) *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),
-		Args:          cobra.NoArgs,
+		Args: func(_ *cobra.Command, given []string) error {
+			if len(given) > 0 {
+				return usage("%s is no command: use run, probe, compare or report", given[0])
+			}
+			return nil
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},

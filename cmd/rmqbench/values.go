@@ -19,7 +19,7 @@ func parseSize(flag, s string) (int64, error) {
 			continue
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(num), 64)
-		if err != nil || v < 0 || v*u.bytes > 1<<60 {
+		if err != nil || !(v >= 0) || v*u.bytes > 1<<60 {
 			break
 		}
 		return int64(v * u.bytes), nil

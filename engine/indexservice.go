@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"path"
 	"strconv"
 	"sync"
@@ -26,17 +27,22 @@ type indexOptions struct {
 
 // indexService finds records by key: hash files named by the time they were made, oldest first
 // (org.apache.rocketmq.store.index.IndexService). The dispatcher is the only writer; anybody queries.
+//
+// The dispatcher writes entries only; what syncs runs beside it, under io. Lock order: io, mu.
 type indexService struct {
 	o indexOptions
 
-	mu    sync.RWMutex
-	files []*indexFile
+	io sync.Mutex // one checkpoint or change of the files at a time
+
+	mu      sync.RWMutex // guards the files' memory
+	files   []*indexFile
+	durable int64 // log position of the newest record in the index on disk, -1 for none
 }
 
-func newIndexService(o indexOptions) *indexService { return &indexService{o: o} }
+func newIndexService(o indexOptions) *indexService { return &indexService{o: o, durable: -1} }
 
-// load opens the files. After a crash of this engine the slots of the last file are made again
-// from its entries; after a crash of another owner, files younger than the checkpoint are
+// load opens the files. After a crash of this engine the slots of files younger than the checkpoint
+// are made again from their entries; after a crash of another owner, files younger than the checkpoint are
 // dropped, as the original does, and made again from the log. clean says that the last owner had
 // closed; stamp is indexMsgTimestamp of the checkpoint.
 func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error {
@@ -54,7 +60,7 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 			continue
 		}
 		f, err := openIndexFile(x.o.FS, name, x.o.Slots, x.o.MaxEntries)
-		if err != nil && i == len(entries)-1 && !clean && !x.o.Foreign {
+		if err != nil && i == len(entries)-1 && !clean && (!x.o.Foreign || isEmpty(x.o.FS, name)) {
 			// Its making was cut off: nothing in it was ever on disk.
 			x.o.Logger.Warn("index file was never finished: dropped", "path", name, "err", err)
 			if err := errors.Join(x.o.FS.Remove(name), x.o.FS.SyncDir(x.o.Dir)); err != nil {
@@ -76,10 +82,22 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 			return err
 		}
 	}
-	if n := len(x.files); n > 0 && !clean && !x.o.Foreign {
-		return x.files[n-1].rebuildSlots(1 << 62)
+	for i, f := range x.files {
+		// A file that is full may have gone down with its slots unwritten, too.
+		if !clean && !x.o.Foreign && (f.head.EndTime > stamp || i == len(x.files)-1) {
+			if err := f.rebuildSlots(math.MaxInt64); err != nil {
+				return err
+			}
+		}
 	}
+	x.durable = x.newest()
 	return nil
+}
+
+// isEmpty reports whether a file has no bytes, as one has between being created and being sized.
+func isEmpty(fsys vfs.FS, name string) bool {
+	st, err := fsys.Stat(name)
+	return err == nil && st.Size() == 0
 }
 
 // endOffset is the log position of the newest indexed record, -1 if there is none.
@@ -182,18 +200,15 @@ func (x *indexService) current() (*indexFile, error) {
 		if !last.full() {
 			return last, last.loadSlots()
 		}
-		if err := last.finish(); err != nil {
+		// The slots stay in memory until the next checkpoint writes them.
+		if err := last.writeEntries(); err != nil {
 			return nil, err
 		}
-		last.slots, last.buf = nil, nil
 		after = &last.head
 	}
 	f, err := createIndexFile(x.o.FS, x.newName(), x.o.Slots, x.o.MaxEntries, after)
 	if err != nil {
-		return nil, err
-	}
-	if err := x.o.FS.SyncDir(x.o.Dir); err != nil {
-		return nil, errors.Join(err, f.f.Close())
+		return nil, spaceErr(x.o.FS, x.o.Dir, format.IndexFileBytes(x.o.Slots, x.o.MaxEntries), err)
 	}
 	x.files = append(x.files, f)
 	return f, nil
@@ -237,34 +252,105 @@ func (x *indexService) query(topic, key string, limit int, begin, end int64) ([]
 	return found, nil
 }
 
-// checkpoint makes everything put before the call durable, but for the slot table.
-func (x *indexService) checkpoint(context.Context) error {
+// checkpoint makes everything put before the call durable, but for the slot table of the file in
+// use. Files that have become full are finished. Puts and queries go on meanwhile.
+func (x *indexService) checkpoint(ctx context.Context) error {
+	x.io.Lock()
+	defer x.io.Unlock()
+	return x.checkpointLocked(ctx)
+}
+
+func (x *indexService) checkpointLocked(ctx context.Context) error {
+	x.mu.Lock()
+	var (
+		full    []*indexFile
+		last    *indexFile
+		head    format.IndexHeader
+		unnamed []*indexFile
+		end     = x.newest()
+		err     error
+	)
+	for _, f := range x.files {
+		if !f.named {
+			unnamed = append(unnamed, f)
+		}
+		switch {
+		case f.full() && !f.finished():
+			full = append(full, f)
+		case !f.full():
+			last, head = f, f.head
+			err = f.writeEntries()
+		}
+	}
+	x.mu.Unlock()
+	if err != nil {
+		return spaceErr(x.o.FS, last.path, indexBufferBytes, err)
+	}
+	for _, f := range full {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := f.finish(); err != nil {
+			return spaceErr(x.o.FS, f.path, int64(x.o.Slots)*format.IndexSlotBytes, err)
+		}
+		x.mu.Lock()
+		f.slots, f.changed, f.buf = nil, nil, nil
+		x.mu.Unlock()
+	}
+	if last != nil {
+		if err := last.sync(head); err != nil {
+			return spaceErr(x.o.FS, last.path, indexBufferBytes, err)
+		}
+	}
+	if len(unnamed) > 0 {
+		if err := x.o.FS.SyncDir(x.o.Dir); err != nil {
+			return err
+		}
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if n := len(x.files); n > 0 {
-		return x.files[n-1].checkpoint()
+	for _, f := range unnamed {
+		f.named = true
+	}
+	x.durable = end
+	return nil
+}
+
+// flushClassic leaves all files as a clean exit of Apache would. Nothing may be put meanwhile.
+func (x *indexService) flushClassic(ctx context.Context) error {
+	x.io.Lock()
+	defer x.io.Unlock()
+	if err := x.checkpointLocked(ctx); err != nil {
+		return err
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n := len(x.files); n > 0 && x.files[n-1].slots != nil {
+		return x.files[n-1].finish()
 	}
 	return nil
 }
 
-// flushClassic makes the newest file whole on disk.
-func (x *indexService) flushClassic(context.Context) error {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if n := len(x.files); n > 0 {
-		return x.files[n-1].finish()
-	}
-	return nil
+// durableEnd is the log position of the newest record of which the last checkpoint has made an
+// entry durable, -1 if there is none.
+func (x *indexService) durableEnd() int64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.durable
 }
 
 // safeIndexTime is the store time up to which files that nobody will write again hold everything.
 func (x *indexService) safeIndexTime() int64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	if n := len(x.files); n > 1 {
-		return x.files[n-2].head.EndTime
+	t := int64(0)
+	for i, f := range x.files {
+		if !f.finished() && (i == len(x.files)-1 || f.slots != nil) {
+			break
+		}
+		t = f.head.EndTime
 	}
-	return 0
+	return t
 }
 
 // endTime is the store time of the newest entry.
@@ -279,8 +365,11 @@ func (x *indexService) endTime() int64 {
 
 // truncate drops the entries of records at or behind pos.
 func (x *indexService) truncate(_ context.Context, pos int64) error {
+	x.io.Lock()
+	defer x.io.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	defer func() { x.durable = min(x.durable, x.newest()) }()
 	for x.newest() >= pos { // an empty file behind the newest entry goes as well
 		n := len(x.files)
 		f := x.files[n-1]
@@ -309,6 +398,8 @@ func (x *indexService) truncate(_ context.Context, pos int64) error {
 
 // deleteBefore removes the files all of whose records stand before pos, but the newest.
 func (x *indexService) deleteBefore(pos int64) error {
+	x.io.Lock()
+	defer x.io.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for len(x.files) > 1 && x.files[0].head.EndOffset < pos {
@@ -341,12 +432,14 @@ func (x *indexService) reset(context.Context) error {
 }
 
 func (x *indexService) close() error {
+	x.io.Lock()
+	defer x.io.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	var errs []error
 	for _, f := range x.files {
 		errs = append(errs, f.f.Close())
 	}
-	x.files = nil
+	x.files, x.durable = nil, -1
 	return errors.Join(errs...)
 }

@@ -34,10 +34,12 @@ var lines = []line{store49, store53}
 // sizes are the file sizes of one directory, the same for both sides.
 type sizes = compat.Sizes
 
-// small makes every file roll many times; roomy holds each queue in one file.
+// small makes every file roll many times; roomy holds each queue in one file; with longIndex an
+// index file outlasts many segments, so that a recovery which begins late must not forget keys.
 var (
-	small = sizes{Segment: 256 << 10, QueueFile: 400, Slots: 50, Entries: 400}
-	roomy = sizes{Segment: 1 << 20, QueueFile: 200_000, Slots: 5000, Entries: 20_000}
+	small     = sizes{Segment: 256 << 10, QueueFile: 1000, Slots: 50, Entries: 400}
+	roomy     = sizes{Segment: 1 << 20, QueueFile: 200_000, Slots: 5000, Entries: 20_000}
+	longIndex = sizes{Segment: 64 << 10, QueueFile: 2000, Slots: 500, Entries: 4000}
 )
 
 func long() bool { return os.Getenv("RMQ_INTEROP_LONG") != "" }

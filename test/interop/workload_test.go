@@ -170,7 +170,8 @@ func (w *workload) bytes(size int) []byte {
 // childEnv carries what the child must do; its presence makes this test binary a child.
 const childEnv = "RMQ_INTEROP_CHILD"
 
-// childTask says what the child does. Newer: records that only 5.x reads, and synchronous flush.
+// childTask says what the child does. Newer: records that only 5.x reads, and synchronous flush. An
+// odd seed means the mapped write path.
 type childTask struct {
 	Dir   string
 	Sizes sizes
@@ -188,6 +189,9 @@ func (c childTask) options() engine.Options {
 	o.Clock = func() time.Time { return began.Add(-time.Hour + 100*time.Since(began)) }
 	if c.Newer {
 		o.Flush = engine.SyncFlush
+	}
+	if c.Seed%2 == 1 {
+		o.Write = engine.WriteMmap
 	}
 	return o
 }

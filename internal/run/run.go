@@ -39,11 +39,12 @@ func (g *Group) Go(name string, f func(ctx context.Context) error) {
 	full := g.name + "/" + name
 	g.wg.Add(1)
 	go func() {
-		defer g.wg.Done()
 		defer func() {
 			if p := recover(); p != nil {
+				// Wait must not return first: the process could end well.
 				panic(fmt.Sprintf("goroutine %s: %v", full, p))
 			}
+			g.wg.Done()
 		}()
 		pprof.Do(g.ctx, pprof.Labels("goroutine", full), func(ctx context.Context) {
 			if err := f(ctx); err != nil {

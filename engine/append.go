@@ -27,7 +27,8 @@ type Append struct {
 	// which then get consecutive queue offsets and never lie in different segments.
 	Record []byte
 	// Done runs when the record may be acked or has failed. Calls come one at a time, in log
-	// order; none holds an engine lock. It must not block nor call a blocking method of the store.
+	// order. Nothing that an append needs is locked meanwhile, but the log is not written either:
+	// it must not block nor call a blocking method of the store.
 	Done func(*Append)
 	// NoWait makes Submit fail with ErrBusy instead of waiting when too much is pending.
 	NoWait bool

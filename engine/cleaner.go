@@ -300,12 +300,13 @@ func (e *DiskLevelError) Error() string {
 // end another.
 type refusals struct {
 	mu     sync.Mutex
-	causes [2]error
+	causes [3]error
 }
 
 const (
 	refusedAllocator = iota // no room for the next segment
 	refusedLevel            // the disk is above the warning level
+	refusedDerived          // queues, index or state cannot be written
 )
 
 // refuseAppends sets or clears one cause and shows the log the first that is left.

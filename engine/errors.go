@@ -34,6 +34,9 @@ type FileError = mappedfile.FileError
 // SpaceError is a write refused for want of disk space; writes resume by themselves.
 type SpaceError = mappedfile.SpaceError
 
+// IsFull reports whether err says that a disk or a quota is exhausted.
+func IsFull(err error) bool { return mappedfile.IsFull(err) }
+
 // CorruptionError is damage that recovery must not cut away by itself.
 type CorruptionError struct {
 	Path   string

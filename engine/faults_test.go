@@ -239,7 +239,11 @@ func TestStalledSync(t *testing.T) {
 				}
 				h.seq++
 			}
-			<-gate.Arrived()
+			select {
+			case <-gate.Arrived():
+			case <-time.After(5 * time.Second):
+				t.Fatal("nobody synced")
+			}
 			require.Positive(t, busy, "never full")
 			require.LessOrEqual(t, s.Appended()-s.Flushed(), o.MaxUnflushed+o.MaxPending+8<<10)
 			r, err := s.Lookup(h.acks[0].Pos)

@@ -12,21 +12,42 @@ import (
 
 // indexFile is one hash file of the key index (org.apache.rocketmq.store.index.IndexFile).
 //
-// Entries are written in order, some buffered; the slot table of the newest file lives in memory
-// and goes to disk when the file is full or the store closes, since it can be made again from
-// the entries. A finished file is only read.
+// Entries are written in order, some buffered; the slot table of a file that takes entries lives
+// in memory and goes to disk when the file is full or the store closes, since it can be made again
+// from the entries. A finished file is only read.
 type indexFile struct {
 	f            vfs.File
 	path         string
 	head         format.IndexHeader
 	nSlots, nMax int32
-	slots        []int32 // nil: on disk
-	buf          []byte  // entries not written yet
-	written      int32   // number of the first entry in buf
+	slots        []int32  // nil: on disk
+	changed      []uint64 // a bit for every slotPage of slots that differs from the disk
+	buf          []byte   // entries not written yet
+	written      int32    // number of the first entry in buf
 	headWritten  format.IndexHeader
+	named        bool // the directory entry is durable
 }
 
-const indexBufferBytes = 64 << 10
+const (
+	indexBufferBytes = 64 << 10
+	slotPage         = 1024 // slots, 4 KiB
+)
+
+// newSlots is an empty slot table.
+func (x *indexFile) newSlots() {
+	x.slots = make([]int32, x.nSlots)
+	pages := (int(x.nSlots) + slotPage - 1) / slotPage
+	x.changed = make([]uint64, (pages+63)/64)
+}
+
+func (x *indexFile) setSlot(slot, n int32) {
+	x.slots[slot] = n
+	page := slot / slotPage
+	x.changed[page/64] |= 1 << (page % 64)
+}
+
+// finished reports whether the file is full and has its slot table on disk.
+func (x *indexFile) finished() bool { return x.full() && x.slots == nil }
 
 func (x *indexFile) slotPos(slot int32) int64 {
 	return format.IndexHeaderBytes + int64(slot)*format.IndexSlotBytes
@@ -41,14 +62,12 @@ func createIndexFile(fsys vfs.FS, name string, slots, entries int32, after *form
 	if err != nil {
 		return nil, err
 	}
-	err = f.Truncate(format.IndexFileBytes(slots, entries))
-	if err == nil {
-		err = f.Sync()
-	}
-	if err != nil {
+	if err := f.Truncate(format.IndexFileBytes(slots, entries)); err != nil {
 		return nil, errors.Join(err, f.Close(), fsys.Remove(name))
 	}
-	x := &indexFile{f: f, path: name, nSlots: slots, nMax: entries, slots: make([]int32, slots), written: 1}
+	x := &indexFile{f: f, path: name, nSlots: slots, nMax: entries, written: 1}
+	x.buf = make([]byte, 0, indexBufferBytes+format.IndexEntryBytes)
+	x.newSlots()
 	x.head.Count = 1
 	if after != nil { // a file that follows another begins with its end
 		x.head.BeginTime, x.head.EndTime = after.EndTime, after.EndTime
@@ -62,7 +81,7 @@ func openIndexFile(fsys vfs.FS, name string, slots, entries int32) (*indexFile, 
 	if err != nil {
 		return nil, err
 	}
-	x := &indexFile{f: f, path: name, nSlots: slots, nMax: entries}
+	x := &indexFile{f: f, path: name, nSlots: slots, nMax: entries, named: true}
 	err = x.readHead()
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
@@ -100,13 +119,18 @@ func (x *indexFile) loadSlots() error {
 	if x.slots != nil {
 		return nil
 	}
-	b := make([]byte, int(x.nSlots)*format.IndexSlotBytes)
-	if _, err := x.f.ReadAt(b, x.slotPos(0)); err != nil {
-		return err
-	}
-	x.slots = make([]int32, x.nSlots)
-	for i := range x.slots {
-		x.slots[i] = int32(binary.BigEndian.Uint32(b[i*format.IndexSlotBytes:]))
+	x.newSlots()
+	b := make([]byte, 1<<20)
+	for at := 0; at < len(x.slots); {
+		b := b[:min(len(b), (len(x.slots)-at)*format.IndexSlotBytes)]
+		if _, err := x.f.ReadAt(b, x.slotPos(int32(at))); err != nil {
+			x.slots = nil
+			return err
+		}
+		for ; len(b) > 0; b = b[format.IndexSlotBytes:] {
+			x.slots[at] = int32(binary.BigEndian.Uint32(b))
+			at++
+		}
 	}
 	return nil
 }
@@ -114,11 +138,14 @@ func (x *indexFile) loadSlots() error {
 // rebuildSlots makes the slot table from the entries below count, and sets the head to match.
 // Entries that stand at or behind the log position end are dropped.
 func (x *indexFile) rebuildSlots(end int64) error {
-	x.slots = make([]int32, x.nSlots)
+	x.newSlots()
+	for i := range x.changed { // what is on disk is another table
+		x.changed[i] = ^uint64(0)
+	}
 	head := x.head
 	count := head.Count
 	head.UsedSlots, head.Count = 0, 1
-	const batch = 4096
+	const batch = 16384
 	b := make([]byte, batch*format.IndexEntryBytes)
 	for n := int32(1); n < count; {
 		k := min(int32(batch), count-n)
@@ -126,10 +153,7 @@ func (x *indexFile) rebuildSlots(end int64) error {
 			return err
 		}
 		for i := range k {
-			e, err := format.ParseIndexEntry(b[int(i)*format.IndexEntryBytes:])
-			if err != nil {
-				return err
-			}
+			e := parseIndexEntry(b[int(i)*format.IndexEntryBytes:])
 			if e.Offset >= end {
 				return x.cutAt(head, n+i)
 			}
@@ -179,7 +203,7 @@ func (x *indexFile) put(hash int32, pos, storeTime int64) error {
 		diff = min(max((storeTime-x.head.BeginTime)/1000, 0), 1<<31-1)
 	}
 	x.buf = format.AppendIndexEntry(x.buf, format.IndexEntry{Hash: hash, Offset: pos, SecondsDiff: int32(diff), Prev: prev})
-	x.slots[slot] = x.head.Count
+	x.setSlot(slot, x.head.Count)
 	if x.head.Count <= 1 {
 		x.head.BeginOffset, x.head.BeginTime = pos, storeTime
 	}
@@ -206,56 +230,83 @@ func (x *indexFile) writeEntries() error {
 	return nil
 }
 
-func (x *indexFile) writeHead() error {
-	if x.head == x.headWritten {
+// sync makes the entries durable that are counted by head, a copy of the present one, and then
+// the head. The entries must have been written. Puts may go on.
+func (x *indexFile) sync(head format.IndexHeader) error {
+	if head == x.headWritten {
 		return nil
-	}
-	_, err := x.f.WriteAt(format.AppendIndexHeader(nil, x.head), 0)
-	if err == nil {
-		x.headWritten = x.head
-	}
-	return err
-}
-
-// checkpoint makes the entries durable, then the head that counts them.
-func (x *indexFile) checkpoint() error {
-	if x.head == x.headWritten {
-		return nil
-	}
-	if err := x.writeEntries(); err != nil {
-		return err
 	}
 	if err := x.f.SyncData(); err != nil {
 		return err
 	}
-	if err := x.writeHead(); err != nil {
+	if err := x.writeHead(head); err != nil {
 		return err
 	}
 	return x.f.SyncData()
 }
 
-// finish makes the whole file durable in the classic layout, the head last: what it counts is there.
+func (x *indexFile) writeHead(head format.IndexHeader) error {
+	_, err := x.f.WriteAt(format.AppendIndexHeader(nil, head), 0)
+	if err == nil {
+		x.headWritten = head
+	}
+	return err
+}
+
+// finish makes the whole file durable in the classic layout, the head last: what it counts is
+// there. Nothing may be put meanwhile.
 func (x *indexFile) finish() error {
 	if err := x.writeEntries(); err != nil {
 		return err
 	}
-	b := make([]byte, 0, 1<<20)
-	for at, from := 0, 0; at < len(x.slots); {
-		b = b[:0]
-		for from = at; at < len(x.slots) && len(b) < 1<<20; at++ {
-			b = binary.BigEndian.AppendUint32(b, uint32(x.slots[at]))
-		}
-		if _, err := x.f.WriteAt(b, x.slotPos(int32(from))); err != nil {
+	if x.slots != nil {
+		if err := x.writeSlots(); err != nil {
 			return err
 		}
 	}
 	if err := x.f.SyncData(); err != nil {
 		return err
 	}
-	if err := x.writeHead(); err != nil {
+	if err := x.writeHead(x.head); err != nil {
 		return err
 	}
-	return x.f.Sync()
+	if err := x.f.Sync(); err != nil {
+		return err
+	}
+	clear(x.changed)
+	return nil
+}
+
+// writeSlots writes the pages of the slot table that have changed, runs of them in one call.
+func (x *indexFile) writeSlots() error {
+	isChanged := func(at int) bool { return x.changed[at/slotPage/64]>>(at/slotPage%64)&1 != 0 }
+	b := make([]byte, 0, 1<<20)
+	for at := 0; at < len(x.slots); {
+		if !isChanged(at) {
+			at += slotPage
+			continue
+		}
+		from := at
+		for b = b[:0]; at < len(x.slots) && len(b) < cap(b) && isChanged(at); {
+			for end := min(at+slotPage, len(x.slots)); at < end; at++ {
+				b = binary.BigEndian.AppendUint32(b, uint32(x.slots[at]))
+			}
+		}
+		if _, err := x.f.WriteAt(b, x.slotPos(int32(from))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// parseIndexEntry is [format.ParseIndexEntry] for bytes that are there.
+func parseIndexEntry(b []byte) format.IndexEntry {
+	return format.IndexEntry{
+		Hash:        int32(binary.BigEndian.Uint32(b)),
+		Offset:      int64(binary.BigEndian.Uint64(b[4:])),
+		SecondsDiff: int32(binary.BigEndian.Uint32(b[12:])),
+		Prev:        int32(binary.BigEndian.Uint32(b[16:])),
+	}
 }
 
 func (x *indexFile) slot(slot int32) (int32, error) {

@@ -37,6 +37,8 @@ type indexService struct {
 	mu      sync.RWMutex // guards the files' memory
 	files   []*indexFile
 	durable int64 // log position of the newest record in the index on disk, -1 for none
+	topic   []byte
+	prefix  int32 // Java's hash of topic and a '#'
 }
 
 func newIndexService(o indexOptions) *indexService { return &indexService{o: o, durable: -1} }
@@ -82,6 +84,11 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 			return err
 		}
 	}
+	if !clean && !x.o.Foreign {
+		if err := x.dropEmpty(); err != nil {
+			return err
+		}
+	}
 	for i, f := range x.files {
 		// A file that is full may have gone down with its slots unwritten, too.
 		if !clean && !x.o.Foreign && (f.head.EndTime > stamp || i == len(x.files)-1) {
@@ -98,6 +105,19 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 func isEmpty(fsys vfs.FS, name string) bool {
 	st, err := fsys.Stat(name)
 	return err == nil && st.Size() == 0
+}
+
+// dropEmpty removes files that were begun, but of which nothing was ever made durable: the one
+// before may not be full on disk and takes the entries again.
+func (x *indexService) dropEmpty() error {
+	for n := len(x.files); n > 1 && x.files[n-1].head.Count <= 1; n-- {
+		f := x.files[n-1]
+		x.files = x.files[:n-1]
+		if err := errors.Join(f.f.Close(), x.o.FS.Remove(f.path), x.o.FS.SyncDir(x.o.Dir)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // endOffset is the log position of the newest indexed record, -1 if there is none.
@@ -189,7 +209,11 @@ func (x *indexService) putKey(r *message.Record, key []byte) error {
 	if err != nil {
 		return err
 	}
-	return f.put(format.IndexHash(r.Topic, key), r.PhysicalOffset, r.StoreTimestamp)
+	if !bytes.Equal(x.topic, r.Topic) {
+		x.topic = append(x.topic[:0], r.Topic...)
+		x.prefix = format.IndexTopicHash(r.Topic)
+	}
+	return f.put(format.IndexKeyHash(x.prefix, key), r.PhysicalOffset, r.StoreTimestamp)
 }
 
 // current is the file that takes the next entry. Called with mu held.
@@ -205,6 +229,14 @@ func (x *indexService) current() (*indexFile, error) {
 			return nil, err
 		}
 		after = &last.head
+		if !last.named {
+			// A later file must not be found without this one. With files of the usual size a
+			// checkpoint has seen to it long ago.
+			if err := x.o.FS.SyncDir(x.o.Dir); err != nil {
+				return nil, err
+			}
+			last.named = true
+		}
 	}
 	f, err := createIndexFile(x.o.FS, x.newName(), x.o.Slots, x.o.MaxEntries, after)
 	if err != nil {
@@ -274,17 +306,18 @@ func (x *indexService) checkpointLocked(ctx context.Context) error {
 		if !f.named {
 			unnamed = append(unnamed, f)
 		}
-		switch {
-		case f.full() && !f.finished():
+		if f.full() && !f.finished() {
 			full = append(full, f)
-		case !f.full():
+		} else if !f.full() {
 			last, head = f, f.head
-			err = f.writeEntries()
+		}
+		if werr := f.writeEntries(); werr != nil {
+			err = errors.Join(err, spaceErr(x.o.FS, f.path, indexBufferBytes, werr))
 		}
 	}
 	x.mu.Unlock()
 	if err != nil {
-		return spaceErr(x.o.FS, last.path, indexBufferBytes, err)
+		return err
 	}
 	for _, f := range full {
 		if ctx.Err() != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,8 @@ type keeper struct {
 	// stock checkpoint file.
 	times []timeAt
 
+	suspect bool // a sync of the index has failed
+
 	checkpoints atomic.Int64
 }
 
@@ -36,6 +39,7 @@ const (
 	stateEvery      = time.Second
 	stateEveryBytes = 64 << 20
 	keeperTick      = 100 * time.Millisecond
+	retryTrouble    = time.Second
 )
 
 func newKeeper(s *Store) *keeper {
@@ -84,6 +88,7 @@ func (k *keeper) run(ctx context.Context) error {
 	tick := time.NewTicker(keeperTick)
 	defer tick.Stop()
 	lastState := time.Now()
+	var again time.Time // after trouble: not before
 	for {
 		select {
 		case <-ctx.Done():
@@ -94,6 +99,10 @@ func (k *keeper) run(ctx context.Context) error {
 		if l.poisoned() {
 			return nil
 		}
+		if time.Now().Before(again) {
+			continue
+		}
+		failed := !again.IsZero()
 		k.mu.Lock()
 		flushed := l.flushed.Load()
 		due := flushed != k.saved.Flushed && (time.Since(lastState) >= stateEvery || flushed-k.saved.Flushed >= stateEveryBytes)
@@ -106,20 +115,34 @@ func (k *keeper) run(ctx context.Context) error {
 		behind := dispatched - k.last
 		run := behind >= k.s.o.CheckpointBytes || behind > 0 && time.Since(k.lastRun) >= k.s.o.CheckpointPeriod
 		k.mu.Unlock()
-		if err == nil && run {
+		if err == nil && (run || failed) {
 			err = k.run1(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case err == nil && failed:
+			again = time.Time{}
+			k.s.refuseAppends(refusedDerived, nil)
+		case err != nil && ctx.Err() == nil:
+			again = time.Now().Add(retryTrouble)
 			k.trouble(err)
 		}
 	}
 }
 
-// trouble reports a derived file that could not be written. The log has everything; a full disk
-// holds appends back until there is space, as the next try will tell.
+// trouble tells of a derived file that could not be written. The log has everything, so nothing is
+// lost; but on a full disk appends are refused until a try succeeds.
 func (k *keeper) trouble(err error) {
+	if IsFull(err) {
+		u, _ := k.s.o.FS.Usage(k.s.o.Dir) //nolint:errcheck // the figure is only for the text
+		err = &SpaceError{Path: k.s.o.Dir, Need: derivedSpace, Have: u.Avail, Err: err}
+		k.s.refuseAppends(refusedDerived, err)
+		return
+	}
 	k.s.o.Logger.Error("checkpoint failed: it will be tried again", "err", err)
 }
+
+// derivedSpace is what a checkpoint may need at once, for the text of an error.
+const derivedSpace = 64 << 20
 
 // saveState writes the state file. Called with mu held, or before anything runs.
 func (k *keeper) saveState(clean bool) error {
@@ -156,7 +179,12 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 	}
 	if s.index != nil {
 		if err := s.index.checkpoint(ctx); err != nil {
-			return err
+			if IsFull(err) {
+				return err
+			}
+			// A second sync that says "fine" would prove nothing, but the log can make the index anew.
+			k.suspect = true
+			s.o.Logger.Error("index could not be synced: the next start rebuilds it", "err", err)
 		}
 	}
 	if clean {
@@ -179,10 +207,12 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 	}
 	k.times = append(k.times, timeAt{pos, millis})
 	page := format.CheckpointPage{Physic: k.timeBelow(pos), Logics: k.timeBelow(s.queues.classicPos(pos)), Confirm: pos}
-	page.MasterFlushed = 0
 	if s.index != nil {
 		page.Index = s.index.safeIndexTime()
-		k.saved.IndexEnd = s.index.endOffset()
+		k.saved.IndexEnd = s.index.durableEnd()
+		if k.suspect {
+			k.saved.IndexEnd = math.MaxInt64 // the next open makes the index anew
+		}
 	}
 	if clean {
 		page.Physic, page.Logics = millis, millis

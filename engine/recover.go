@@ -129,11 +129,28 @@ func (s *Store) recover(ctx context.Context, ld *loaded) error {
 	if err != nil {
 		return err
 	}
-	rep.Scanned = from
 	end, reason, err := s.scan(ctx, ld, from)
+	var gap *queueGapError
+	if errors.As(err, &gap) && !rep.QueuesRebuilt {
+		// The queues lack entries that they should have: nothing in them is believed.
+		s.o.Logger.Warn("consume queues have a gap: rebuilding them", "err", err)
+		rep.QueuesRebuilt = true
+		if err := s.rebuildDerived(ctx); err != nil {
+			return err
+		}
+		s.disp.err = nil
+		from, _ = s.files.Min()
+		if ld.state != nil {
+			from = max(from, ld.state.Start)
+		}
+		rep.Records = 0
+		end, reason, err = s.scan(ctx, ld, from)
+	}
 	if err != nil {
 		return err
 	}
+	s.queues.rebuilt()
+	rep.Scanned = from
 	rep.End, rep.Replayed = end, end-from
 	if ld.state != nil && end < ld.state.Flushed {
 		return &CorruptionError{Path: s.segmentPath(end), Offset: end,

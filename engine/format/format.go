@@ -124,10 +124,13 @@ func ParseIndexEntry(b []byte) (IndexEntry, error) {
 }
 
 // IndexHash is the hash of a key in the index: Java's hash of topic#key, made positive.
-func IndexHash(topic, key []byte) int32 {
-	h := binenc.StringHash(0, topic)
-	return abs(binenc.StringHash(31*h+'#', key))
-}
+func IndexHash(topic, key []byte) int32 { return IndexKeyHash(IndexTopicHash(topic), key) }
+
+// IndexTopicHash is the part of [IndexHash] that all keys of a topic share.
+func IndexTopicHash(topic []byte) int32 { return 31*binenc.StringHash(0, topic) + '#' }
+
+// IndexKeyHash completes [IndexTopicHash].
+func IndexKeyHash(topicHash int32, key []byte) int32 { return abs(binenc.StringHash(topicHash, key)) }
 
 // abs is the absolute value of h; -2^31, which has none, gives 0.
 func abs(h int32) int32 {

@@ -10,28 +10,39 @@ import (
 // HeaderBytes is what every body begins with, big-endian:
 //
 //	0 due, ns of CLOCK_MONOTONIC (8)  8 run id (8)  16 sequence (8)  24 length (4)
-//	28 CRC-32 IEEE of the rest of the body, then of bytes 0 to 27 (4)
+//	28 checksum (4)
 //
-// The rest is filler, another piece of a random pad for every sequence.
+// The rest is filler, a piece of a random pad chosen by the sequence. The checksum is the CRC-32
+// IEEE of the filler, exclusive-or a hash of bytes 0 to 27. There are a thousand pieces, so
+// their sums are known beforehand and a body costs little more than copying it.
 const HeaderBytes = 32
 
-const padStep = 64
+const (
+	padStep = 64
+	pieces  = 64 << 10 / padStep
+)
 
 // payload makes bodies and recognises them. Fill is for one goroutine; Check for any number.
 type payload struct {
 	runID uint64
 	size  int
-	rand  int    // bytes of filler that are random; the rest are zeros
-	pad   []byte // rand + 64 KiB
-	steps uint64
+	rand  int      // bytes of filler that are random; the rest are zeros
+	pad   []byte   // rand + 64 KiB
+	sums  []uint32 // of the filler, by piece of the pad
 }
 
 func newPayload(runID uint64, size int, entropy float64, seed uint64) *payload {
-	p := &payload{runID: runID, size: size, rand: int(float64(size-HeaderBytes)*entropy + 0.5), steps: 64 << 10 / padStep}
+	p := &payload{runID: runID, size: size, rand: int(float64(size-HeaderBytes)*entropy + 0.5)}
 	p.pad = make([]byte, p.rand+64<<10)
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	_, _ = rand.NewChaCha8(key).Read(p.pad) // never fails
+	p.sums = make([]uint32, pieces)
+	b := p.body()
+	for i := range p.sums {
+		copy(b[HeaderBytes:HeaderBytes+p.rand], p.pad[i*padStep:])
+		p.sums[i] = crc32.ChecksumIEEE(b[HeaderBytes:])
+	}
 	return p
 }
 
@@ -40,19 +51,24 @@ func (p *payload) body() []byte { return make([]byte, p.size) }
 
 // fill makes b the body of message seq. b came from body.
 func (p *payload) fill(b []byte, seq, dueMono int64) {
-	if p.rand > 0 {
-		off := uint64(seq) * 0x9E3779B97F4A7C15 >> 32 % p.steps * padStep
-		copy(b[HeaderBytes:HeaderBytes+p.rand], p.pad[off:])
-	}
+	piece := uint64(seq) * 0x9E3779B97F4A7C15 >> 32 % pieces
+	copy(b[HeaderBytes:HeaderBytes+p.rand], p.pad[piece*padStep:])
 	binary.BigEndian.PutUint64(b[0:], uint64(dueMono))
 	binary.BigEndian.PutUint64(b[8:], p.runID)
 	binary.BigEndian.PutUint64(b[16:], uint64(seq))
 	binary.BigEndian.PutUint32(b[24:], uint32(len(b)))
-	binary.BigEndian.PutUint32(b[28:], checksum(b))
+	binary.BigEndian.PutUint32(b[28:], p.sums[piece]^headerHash(b))
 }
 
-func checksum(b []byte) uint32 {
-	return crc32.Update(crc32.ChecksumIEEE(b[HeaderBytes:]), crc32.IEEETable, b[:28])
+// headerHash hashes bytes 0 to 27. Every step can be undone, so no two headers that differ in one
+// field alone share a hash before it is cut to 32 bits.
+func headerHash(b []byte) uint32 {
+	h := uint64(binary.BigEndian.Uint32(b[24:]))
+	for i := 0; i < 24; i += 8 {
+		h = (h ^ binary.BigEndian.Uint64(b[i:])) * 0x9E3779B97F4A7C15
+		h ^= h >> 32
+	}
+	return uint32(h ^ h>>29)
 }
 
 var (
@@ -65,7 +81,7 @@ func parsePayload(b []byte, runID uint64) (seq int64, err error) {
 	if len(b) < HeaderBytes {
 		return 0, errDamaged
 	}
-	if binary.BigEndian.Uint32(b[24:]) != uint32(len(b)) || binary.BigEndian.Uint32(b[28:]) != checksum(b) {
+	if binary.BigEndian.Uint32(b[24:]) != uint32(len(b)) || binary.BigEndian.Uint32(b[28:]) != crc32.ChecksumIEEE(b[HeaderBytes:])^headerHash(b) {
 		return 0, errDamaged
 	}
 	if binary.BigEndian.Uint64(b[8:]) != runID {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ type runFlags struct {
 	duration, warmup, settle, maxBytes, segment, probeBudget string
 	reps, workers, openWindow                                int
 	seed                                                     int64
-	out, dir, label                                          string
+	out, dir, label, cpuProfile                              string
 	quick, keep, noProbe, tags, messageKeys                  bool
 }
 
@@ -82,6 +83,7 @@ the latencies come.`,
 	fl.StringVar(&f.label, "label", "", "name of the run in reports")
 	fl.BoolVar(&f.noProbe, "no-probe", false, "do not measure the limits of the machine")
 	fl.StringVar(&f.probeBudget, "probe-budget", "25s", "time for measuring the limits of the machine")
+	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
 	fl.BoolVar(&f.quick, "quick", false, "a sign of life in two minutes: flush{async,sync} x topics{1,256}, 2s measured, label smoke")
 	fl.BoolVar(&f.quick, "smoke", false, "the same as --quick")
 	return cmd
@@ -234,6 +236,13 @@ func runBench(ctx context.Context, cmd *cobra.Command, f *runFlags, stdout, stde
 			return probe.Drift(ctx, probe.Options{Dir: dir, Seed: f.seed})
 		}
 	}
+	if f.cpuProfile != "" {
+		stop, err := startProfile(f.cpuProfile)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
 	show := newProgress(stderr, 5*time.Second)
 	p.Progress = show.update
 	st, err := bench.Run(ctx, p)
@@ -253,6 +262,21 @@ func runBench(ctx context.Context, cmd *cobra.Command, f *runFlags, stdout, stde
 		return err
 	}
 	return lostAnything(st)
+}
+
+// startProfile writes a CPU profile to path until what it returns is called.
+func startProfile(path string) (stop func(), err error) {
+	out, err := os.Create(path)
+	if err != nil {
+		return nil, usage("--cpuprofile: %v: choose a file that can be written", err)
+	}
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return nil, errors.Join(err, out.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = out.Close() // a profile cut short shows when it is read
+	}, nil
 }
 
 // onlyOthers drops the interruption itself from an error.

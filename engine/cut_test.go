@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rmq/engine/format"
+	"rmq/internal/vfs"
+)
+
+// sized is a record of exactly n bytes.
+func sized(t *testing.T, n int, key string) []byte {
+	t.Helper()
+	empty := len(record("T", 0, nil, key))
+	body := make([]byte, n-empty)
+	for i := range body {
+		body[i] = byte(i) | 1
+	}
+	rec := record("T", 0, body, key)
+	require.Len(t, rec, n)
+	return rec
+}
+
+// TestCutIsZeroed proves that what recovery cuts is gone from the log, on disk, before anything is
+// appended: whole records behind the cut are counted and kept aside, and never come back, even
+// when the power goes while a new record is put in front of them.
+func TestCutIsZeroed(t *testing.T) {
+	ctx := context.Background()
+	for _, flush := range []FlushMode{AsyncFlush, SyncFlush} {
+		t.Run(flush.String(), func(t *testing.T) {
+			base := vfs.NewHeap()
+			o := small(base, "/s")
+			o.Flush = flush
+			s := open(t, o)
+			for i := range 6 {
+				res, err := s.Append(ctx, sized(t, 1024, string(rune('a'+i))))
+				require.NoError(t, err)
+				require.EqualValues(t, 1024*i, res.Pos)
+			}
+			img := base.KillImage()
+			require.NoError(t, s.Close())
+
+			// Two records stay, the third is damaged, three whole ones stand behind it.
+			name := path.Join("/s", "commitlog", format.FileName(0))
+			f, err := img.OpenFile(name, os.O_RDWR, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt([]byte{0}, 2048+500)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			require.NoError(t, img.SyncFS("/"))
+			o.FS = img
+			s = open(t, o)
+			rep := s.Recovery()
+			require.EqualValues(t, 2048, rep.End)
+			require.EqualValues(t, 3, rep.CutRecords)
+			require.Len(t, rep.Broken, 1)
+			kept, err := readAll(img, rep.Broken[0])
+			require.NoError(t, err)
+			require.EqualValues(t, rep.CutBytes, len(kept))
+			for seed := range uint64(8) {
+				left, err := readAll(img.CrashImage(seed), name)
+				require.NoError(t, err)
+				require.Equal(t, make([]byte, len(left)-2048), left[2048:], "seed %d: not zeroed and synced", seed)
+			}
+
+			_, err = s.Append(ctx, sized(t, 1024, "n"))
+			require.NoError(t, err)
+			for seed := range uint64(32) {
+				again := img.CrashImage(seed)
+				require.NoError(t, Reboot(again, "/s"))
+				o.FS = again
+				s := open(t, o)
+				require.LessOrEqual(t, s.Max(), int64(3072), "seed %d: a record that was cut is back", seed)
+				require.NoError(t, s.Close())
+			}
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// TestTornRecord proves that a record is not served when any sector of it never reached the disk, or
+// when its last bytes did not, whichever they are: header, body, topic or properties.
+func TestTornRecord(t *testing.T) {
+	ctx := context.Background()
+	base := vfs.NewHeap()
+	o := small(base, "/s")
+	o.IndexDisabled = true
+	s := open(t, o)
+	first, err := s.Append(ctx, sized(t, 700, "a"))
+	require.NoError(t, err)
+	body := make([]byte, 900)
+	for i := range body {
+		body[i] = byte(i) | 1
+	}
+	rec := record("Torn", 0, body, strings.Repeat("k", 700)) // properties span sectors
+	res, err := s.Append(ctx, rec)
+	require.NoError(t, err)
+	img := base.KillImage()
+	require.NoError(t, s.Close())
+	require.NoError(t, img.SyncFS("/"))
+	end := res.Pos + int64(len(rec))
+	name := path.Join("/s", "commitlog", format.FileName(0))
+
+	torn := func(from, to int64) {
+		again := img.KillImage()
+		f, err := again.OpenFile(name, os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt(make([]byte, to-from), from)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		o.FS = again
+		s := open(t, o)
+		require.Equal(t, res.Pos, s.Max(), "zeros from %d to %d of a record from %d to %d", from, to, res.Pos, end)
+		r, err := s.Lookup(first.Pos)
+		require.NoError(t, err)
+		r.Release()
+		require.NoError(t, s.Close())
+	}
+	for from := res.Pos; from < end; {
+		to := min(from-from%512+512, end)
+		torn(from, to)
+		from = to
+	}
+	for n := int64(1); n < int64(len(rec)); n += 1 + n/16 {
+		torn(end-n, end)
+	}
+}

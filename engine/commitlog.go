@@ -131,6 +131,9 @@ func (l *CommitLog) prepare(a *Append) error {
 	}
 	if p.SysFlag.ConsumesOffset() {
 		a.queue = l.queues.get(p.Topic, p.QueueID)
+		if a.queue.unnamed {
+			return fmt.Errorf("topic %q, queue %d cannot be a directory: %w", p.Topic, p.QueueID, ErrUnsupported)
+		}
 	}
 	for rest := a.Record[p.Size:]; len(rest) > 0; a.Result.Count++ {
 		q, err := message.Peek(rest)

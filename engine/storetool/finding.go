@@ -29,7 +29,7 @@ const (
 	KindExtra    = "extra"      // a queue or index entry has no record
 	KindFiller   = "filler"     // entries before the first of a queue
 	KindIndex    = "index"      // header, slots and chains of an index file
-	KindStamp    = "checkpoint" // checkpoint, manifest, state
+	KindStamp    = "stamp"      // checkpoint, manifest, state
 	KindForeign  = "foreign"    // parts that are not checked
 	KindInUse    = "in-use"     // somebody has the store open
 	KindUnclean  = "unclean"    // the last owner did not close the store

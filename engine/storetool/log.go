@@ -132,6 +132,20 @@ func (w *walker) segment(pos, segEnd int64) error {
 			if w.open != nil && pos == w.seg.start {
 				return nil // a blank alone proves nothing
 			}
+			if size := int64(rec.Size); size != segEnd-pos {
+				next, err := w.resync(pos+8, have)
+				if err != nil {
+					return err
+				}
+				if next >= 0 { // damage that looks like a blank
+					if w.open == nil {
+						w.open = &damage{from: pos, err: fmt.Errorf("a blank record says that %d bytes are left where there are %d", size, segEnd-pos)}
+					}
+					pos = next
+					continue
+				}
+				rec.Size = int32(size)
+			}
 			if err := w.settle(pos); err != nil {
 				return err
 			}

@@ -253,8 +253,12 @@ func (c *queueChecks) damage(d damage) {
 }
 
 func (c *queueChecks) flushAll() error {
-	for _, q := range c.all {
-		if err := c.flush(q); err != nil {
+	waiting := map[queueKey]bool{}
+	for k, q := range c.all {
+		waiting[k] = len(q.want) > 0
+	}
+	for _, k := range sortedKeys(waiting) {
+		if err := c.flush(c.all[k]); err != nil {
 			return err
 		}
 	}
@@ -411,14 +415,7 @@ func (c *queueChecks) finish(end int64) error {
 		}
 	}
 	c.r.Queues = len(queues)
-	keys := make([]queueKey, 0, len(queues))
-	for k := range queues {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(a, b queueKey) int {
-		return cmp.Or(strings.Compare(a.topic, b.topic), cmp.Compare(a.id, b.id))
-	})
-	for _, k := range keys {
+	for _, k := range sortedKeys(queues) {
 		if err := c.after(k, end); err != nil {
 			return err
 		}
@@ -487,4 +484,15 @@ func (c *queueChecks) after(k queueKey, end int64) error {
 		c.finding(q, v, worst, KindExtra, to-1, positionless, "is the last of %d without a record", extra)
 	}
 	return err
+}
+
+func sortedKeys(queues map[queueKey]bool) []queueKey {
+	keys := make([]queueKey, 0, len(queues))
+	for k := range queues {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, func(a, b queueKey) int {
+		return cmp.Or(strings.Compare(a.topic, b.topic), cmp.Compare(a.id, b.id))
+	})
+	return keys
 }

@@ -91,7 +91,7 @@ func (s *Store) loadStamps() error {
 
 // unclean reports whether the next start of a broker has to replay some of the log.
 func (s *Store) unclean() bool {
-	return s.aborted || s.oursLast && (s.state == nil || !s.state.Clean)
+	return s.aborted || s.state != nil && !s.state.Clean
 }
 
 func parseManifest(b []byte) (*Manifest, error) {

@@ -170,7 +170,7 @@ func (v *verifier) stamps() {
 	case len(s.checkpoint) != format.CheckpointBytes:
 		v.stamp(Fault, KindStamp, "checkpoint", "has %d bytes, a checkpoint has %d", len(s.checkpoint), format.CheckpointBytes)
 	}
-	if s.oursLast && s.journalErr != nil {
+	if s.state != nil && s.journalErr != nil {
 		sev := Note
 		if s.journalErr != errNoJournal { //nolint:errorlint // comes unwrapped
 			sev = Fault

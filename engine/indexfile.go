@@ -72,6 +72,11 @@ func createIndexFile(fsys vfs.FS, name string, slots, entries int32, after *form
 	if after != nil { // a file that follows another begins with its end
 		x.head.BeginTime, x.head.EndTime = after.EndTime, after.EndTime
 		x.head.BeginOffset, x.head.EndOffset = after.EndOffset, after.EndOffset
+		// On disk at once: the original skips what stands before the end of its newest file, and
+		// with an empty head would index again all that it replays after a crash.
+		if err := x.writeHead(x.head); err != nil {
+			return nil, errors.Join(err, f.Close(), fsys.Remove(name))
+		}
 	}
 	return x, nil
 }

@@ -373,17 +373,25 @@ func (x *indexService) durableEnd() int64 {
 }
 
 // safeIndexTime is the store time up to which files that nobody will write again hold everything.
+// After a crash of ours the original keeps the files that end no later, so it lies before the end of
+// every file whose slots are not on disk: records of both kinds of files may have one store time.
 func (x *indexService) safeIndexTime() int64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	t := int64(0)
 	for i, f := range x.files {
-		if !f.finished() && (i == len(x.files)-1 || f.slots != nil) {
-			break
+		if f.finished() || i < len(x.files)-1 && f.slots == nil {
+			t = f.head.EndTime
+			continue
 		}
-		t = f.head.EndTime
+		for _, f := range x.files[i:] {
+			if f.headWritten.Count > 1 {
+				t = min(t, f.headWritten.EndTime-1)
+			}
+		}
+		break
 	}
-	return t
+	return max(t, 0)
 }
 
 // endTime is the store time of the newest entry.

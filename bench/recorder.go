@@ -109,15 +109,16 @@ func (w *window) boundary(now int64) int64 {
 	return min(t0+((now-t0)/second+1)*second, t1)
 }
 
-// tick closes every interval that has ended by now.
+// tick closes every interval that has ended by now. The window may have been pulled in since the
+// end of the current one was set.
 func (r *recorder) tick(now int64) {
-	end := r.cur.end
-	if r.cur.start >= r.win.t0.Load() {
-		end = min(end, max(r.win.t1.Load(), r.cur.start))
-	} else if t0 := r.win.t0.Load(); t0 < end {
-		end = max(t0, r.cur.start)
+	t0, t1 := r.win.t0.Load(), r.win.t1.Load()
+	switch {
+	case r.cur.start < t0:
+		r.cur.end = min(r.cur.end, t0)
+	case r.cur.start < t1:
+		r.cur.end = min(r.cur.end, t1)
 	}
-	r.cur.end = end
 	for now >= r.cur.end {
 		r.rotate()
 	}

@@ -65,6 +65,34 @@ func TestBoundaries(t *testing.T) {
 	require.Equal(t, "first", *w.cut.Load())
 }
 
+// Shows that the intervals of a worker follow each other without gaps, end with the window when it
+// is pulled in, and that the drain is one of them however many messages come in it.
+func TestIntervals(t *testing.T) {
+	w := newWindow(second, 5*second)
+	r := newRecorder(true, w, 0)
+	add := func(due, acked int64) {
+		r.tick(acked)
+		r.add(&Op{due: due, sent: due, acked: acked}, 0)
+	}
+	add(0, second/2)
+	add(second, 5*second/2) // two intervals at once
+	w.stop(11*second/4, "enough")
+	for i := range int64(100) {
+		add(5*second/2, 3*second+i)
+	}
+	r.finish(4 * second)
+	var starts []int64
+	for i, iv := range r.done {
+		starts = append(starts, iv.start)
+		if i > 0 {
+			require.Equal(t, r.done[i-1].end, iv.start)
+		}
+	}
+	require.Equal(t, []int64{0, second, 2 * second, 11 * second / 4}, starts)
+	require.EqualValues(t, 101, r.resp.TotalCount())
+	require.EqualValues(t, 100, r.done[3].acked)
+}
+
 func BenchmarkRecord(b *testing.B) {
 	for _, open := range []bool{false, true} {
 		name := "loop=closed"

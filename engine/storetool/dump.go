@@ -160,7 +160,7 @@ func (s *Store) Dump(ctx context.Context, w io.Writer, o DumpOptions) error {
 	}
 	for _, p := range o.Parts {
 		if !slices.Contains(Parts(), p) {
-			return fmt.Errorf("no part %q: choose from %s", p, strings.Join(Parts(), ", "))
+			return inputError(fmt.Sprintf("no part %q: choose from %s", p, strings.Join(Parts(), ", ")))
 		}
 	}
 	d := &dumper{s: s, o: o, w: bufio.NewWriterSize(w, 64<<10)}

@@ -17,23 +17,23 @@ const (
 
 // Kinds of findings.
 const (
-	KindFile     = "file"       // names, sizes and gaps of files, strangers
-	KindRecord   = "record"     // a record of the log: length, magic, checksum, position
-	KindOffset   = "offset"     // a queue offset in a record is not the next one
-	KindTime     = "time"       // a store time goes backwards
-	KindBlank    = "blank"      // the end of a segment
-	KindTail     = "tail"       // bytes behind the last record
-	KindHole     = "hole"       // bytes between records that are none
-	KindEntry    = "entry"      // a queue entry says something else than its record
-	KindMissing  = "missing"    // a record has no queue entry, or no key in the index
-	KindExtra    = "extra"      // a queue or index entry has no record
-	KindFiller   = "filler"     // entries before the first of a queue
-	KindIndex    = "index"      // header, slots and chains of an index file
-	KindStamp    = "stamp"      // checkpoint, manifest, state
-	KindForeign  = "foreign"    // parts that are not checked
-	KindInUse    = "in-use"     // somebody has the store open
-	KindUnclean  = "unclean"    // the last owner did not close the store
-	KindJournal  = "journal"    // our queue journal
+	KindFile     = "file"    // names, sizes and gaps of files, strangers
+	KindRecord   = "record"  // a record of the log: length, magic, checksum, position
+	KindOffset   = "offset"  // a queue offset in a record is not the next one
+	KindTime     = "time"    // a store time goes backwards
+	KindBlank    = "blank"   // the end of a segment
+	KindTail     = "tail"    // bytes behind the last record
+	KindHole     = "hole"    // bytes between records that are none
+	KindEntry    = "entry"   // a queue entry says something else than its record
+	KindMissing  = "missing" // a record has no queue entry, or no key in the index
+	KindExtra    = "extra"   // a queue or index entry has no record
+	KindFiller   = "filler"  // entries before the first of a queue
+	KindIndex    = "index"   // header, slots and chains of an index file
+	KindStamp    = "stamp"   // checkpoint, manifest, state
+	KindForeign  = "foreign" // parts that are not checked
+	KindInUse    = "in-use"  // somebody has the store open
+	KindUnclean  = "unclean" // the last owner did not close the store
+	KindJournal  = "journal" // our queue journal
 	positionless = -1
 )
 
@@ -76,13 +76,14 @@ type Report struct {
 	Faults   int       `json:"faults"`   // all of them
 	Notes    int       `json:"notes"`
 
-	Min, End     int64 // the log that can be read
-	Records      int64
-	Damaged      int64 // bytes of the log between good records that are none
-	Queues       int
-	QueueEntries int64
-	IndexFiles   int
-	IndexEntries int64
+	Min          int64 `json:"min"` // the log that can be read
+	End          int64 `json:"end"`
+	Records      int64 `json:"records"`
+	Damaged      int64 `json:"damagedBytes"` // between good records
+	Queues       int   `json:"queues"`
+	QueueEntries int64 `json:"queueEntries"`
+	IndexFiles   int   `json:"indexFiles"`
+	IndexEntries int64 `json:"indexEntries"`
 }
 
 // OK reports whether there was no fault.

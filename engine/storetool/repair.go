@@ -119,7 +119,7 @@ func Repair(ctx context.Context, o Options, ro RepairOptions) (*RepairReport, er
 		ro.Clock = time.Now
 	}
 	if ro.InPlace && (ro.Salvage || ro.To != "") {
-		return nil, errors.New("in place, nothing is salvaged and no directory is named: repair into a copy")
+		return nil, inputError("in place, nothing is salvaged and no directory is named: repair into a copy")
 	}
 	s, err := Open(o)
 	if err != nil {

@@ -157,10 +157,10 @@ func TestDamage(t *testing.T) {
 		"index offset":        {index, entry + 11, add(1), `fault extra .*stands for`, whole},
 		"index seconds":       {index, entry + 15, add(1), `fault index .*says 1 seconds after`, whole},
 		"index previous":      {index, entry + 19, add(1), `fault index .*points back to entry`, whole},
-		"checkpoint log":      {"store/checkpoint", 1, add(1), `fault stamp .*log time \d+ is after the newest record`, whole},
-		"checkpoint queues":   {"store/checkpoint", 9, add(1), `fault stamp .*queue time \d+ is after the newest record`, whole},
-		"checkpoint index":    {"store/checkpoint", 17, add(1), `fault stamp .*index time \d+ is after the newest record`, whole},
-		"manifest":            {"store/rmq/manifest", 20, add(1), `fault stamp store/rmq/manifest: its checksum does not match`, whole},
+		"checkpoint log":      {"store/checkpoint", 1, add(1), `fault stamp +.*log time \d+ is after the newest record`, whole},
+		"checkpoint queues":   {"store/checkpoint", 9, add(1), `fault stamp +.*queue time \d+ is after the newest record`, whole},
+		"checkpoint index":    {"store/checkpoint", 17, add(1), `fault stamp +.*index time \d+ is after the newest record`, whole},
+		"manifest":            {"store/rmq/manifest", 20, add(1), `fault stamp +store/rmq/manifest: its checksum does not match`, whole},
 		"state":               {"store/rmq/state", 10, add(1), ``, whole}, // one slot is left
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -276,8 +276,8 @@ func TestFileDamage(t *testing.T) {
 		"all queues gone":        {remove("store/consumequeue"), `fault missing`},
 		"short index file":       {truncateIndex, `fault file .*has 100 bytes where index files have`},
 		"index gone":             {remove("store/index"), `fault index .*there is no index for the \d+ keys`},
-		"checkpoint gone":        {remove("store/checkpoint"), `note  stamp .*there is none`},
-		"short checkpoint":       {truncate("store/checkpoint", 100), `fault stamp .*has 100 bytes`},
+		"checkpoint gone":        {remove("store/checkpoint"), `note  stamp +.*there is none`},
+		"short checkpoint":       {truncate("store/checkpoint", 100), `fault stamp +.*has 100 bytes`},
 		"state gone":             {remove("store/rmq/state"), `(?s).*`},
 		"manifest gone":          {remove("store/rmq/manifest"), `(?s).*`},
 		"our directory gone":     {remove("store/rmq"), `(?s).*`},

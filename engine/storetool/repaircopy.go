@@ -29,7 +29,7 @@ func (r *repairer) copy(ctx context.Context) (err error) {
 		return fmt.Errorf("%s %w: name another directory with --to", to, ErrExists)
 	}
 	if in := path.Clean(r.s.o.Dir) + "/"; strings.HasPrefix(to+"/", in) {
-		return fmt.Errorf("%s lies inside the store: name a directory beside it with --to", to)
+		return inputError(to + " lies inside the store: name a directory beside it with --to")
 	}
 	if err := r.room(path.Dir(to)); err != nil {
 		return err

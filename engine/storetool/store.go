@@ -45,8 +45,19 @@ const (
 	defaultDelays         = "1s 5s 10s 30s 1m 2m 3m 4m 5m 6m 7m 8m 9m 10m 20m 30m 1h 2h"
 )
 
-// ErrNoStore says that a directory holds no store.
-var ErrNoStore = errors.New("no store")
+// Errors of opening.
+var (
+	// ErrNoStore says that a directory holds no store.
+	ErrNoStore = errors.New("no store")
+	// ErrInput marks errors about what was asked for, as opposed to what was found.
+	ErrInput = errors.New("bad input")
+)
+
+// inputError is about what was asked for.
+type inputError string
+
+func (e inputError) Error() string   { return string(e) }
+func (inputError) Is(err error) bool { return err == ErrInput } //nolint:errorlint // it is the sentinel
 
 // Store is a directory opened for looking. Not for concurrent use.
 type Store struct {
@@ -395,12 +406,12 @@ func parseDelays(text string) ([]int64, error) {
 		n, err := strconv.ParseInt(f[:len(f)-1], 10, 32)
 		unit, ok := units[f[len(f)-1]]
 		if err != nil || !ok || n <= 0 {
-			return nil, fmt.Errorf("delay level %q: use numbers with s, m, h or d", f)
+			return nil, inputError(fmt.Sprintf("delay level %q: use numbers with s, m, h or d", f))
 		}
 		levels = append(levels, n*unit)
 	}
 	if len(levels) == 0 {
-		return nil, errors.New("no delay levels: name at least one, such as 1s")
+		return nil, inputError("no delay levels: name at least one, such as 1s")
 	}
 	return levels, nil
 }

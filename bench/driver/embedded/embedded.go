@@ -224,20 +224,21 @@ func (s *session) readQueue(ctx context.Context, a *bench.Auditor, q engine.Queu
 	if !ok {
 		return nil
 	}
+	var m message.Record
+	take := func(rec []byte) {
+		if err := message.ParseRecord(rec, &m); err != nil {
+			reader.Missing(at, err)
+		} else {
+			reader.Body(at, m.Body)
+		}
+		at++
+	}
 	for at < end {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		r, err := s.store.Get(q.Topic, q.ID, at, readCount, readBytes)
-		r.Each(func(rec []byte) {
-			var m message.Record
-			if e := message.ParseRecord(rec, &m); e != nil {
-				reader.Missing(at, e)
-			} else {
-				reader.Body(at, m.Body)
-			}
-			at++
-		})
+		r.Each(take)
 		n := r.Count()
 		status := r.Status
 		r.Release()

@@ -339,6 +339,7 @@ type indexCheck struct {
 	c      *indexCursor
 	s      *Store
 	add    func(Finding)
+	hidden func(pos int64) bool // damage in the log hides what was there
 	hashes []int32
 	none   bool // there are no files: the index is off
 	keys   int64
@@ -357,7 +358,7 @@ func (x *indexCheck) record(pos int64, r *message.Record) error {
 	}
 	c := x.c
 	for c.ok && c.e.Offset < pos {
-		if c.e.Offset >= x.s.low() {
+		if c.e.Offset >= x.s.low() && !x.hidden(c.e.Offset) {
 			c.add(x.extra("stands for a position at which no record with keys begins"))
 		}
 		if err := x.step(); err != nil {
@@ -466,11 +467,14 @@ func (x *indexCheck) finish(end int64) error {
 		sev = Note
 	}
 	for x.c.ok {
-		if n++; n <= 8 {
+		if x.hidden(x.c.e.Offset) {
+			n--
+		} else if n < 8 {
 			f := x.extra(fmt.Sprintf("stands for a position behind the end of the log, %d", end))
 			f.Severity = sev
 			x.c.add(f)
 		}
+		n++
 		if err := x.c.advance(); err != nil {
 			return err
 		}

@@ -174,6 +174,9 @@ func TestDamage(t *testing.T) {
 			if strings.HasPrefix(c.want, "fault") {
 				require.False(t, r.OK())
 			}
+			if strings.HasPrefix(c.want, "fault record") {
+				require.Equal(t, 1, r.Faults, "one byte, one fault: %s", lines(r))
+			}
 			rep, err := Repair(t.Context(), o, RepairOptions{To: "copy"})
 			require.NoError(t, err)
 			require.Empty(t, faults(rep.Verified), "the repaired store")

@@ -42,7 +42,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
 	v.queues = &queueChecks{s: s, add: v.f.add, r: v.r, all: map[queueKey]*queueCheck{}, lookup: map[string]*queueCheck{}}
 	cursor := s.newIndexCursor(v.f.add)
 	defer cursor.close()
-	v.index = &indexCheck{c: cursor, s: s, add: v.f.add, none: len(s.indexes) == 0}
+	v.index = &indexCheck{c: cursor, s: s, add: v.f.add, none: len(s.indexes) == 0, hidden: v.queues.hidden}
 
 	for _, x := range s.layout {
 		v.f.add(x)

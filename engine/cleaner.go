@@ -304,8 +304,8 @@ type refusals struct {
 }
 
 const (
-	refusedAllocator = iota // no room for the next segment
-	refusedLevel            // the disk is above the warning level
+	refusedLevel     = iota // the disk is above the warning level
+	refusedAllocator        // no room for the next segment
 	refusedDerived          // queues, index or state cannot be written
 )
 

@@ -101,6 +101,7 @@ type repairer struct {
 	dropped map[queueKey]*Dropped
 	offsets map[string]*offsetRule
 	key     []byte
+	ends    map[string]int64 // of the queues, as their files have it
 }
 
 // offsetRule is the next queue offset of a queue.
@@ -229,6 +230,17 @@ func (r *repairer) plan(ctx context.Context) error {
 	} else if t.used > t.end {
 		r.rep.Cut, r.rep.CutReason = t.end, t.err.Error()
 	}
+	r.ends = map[string]int64{}
+	for _, q := range r.s.queues {
+		if len(q.files) == 0 {
+			continue
+		}
+		n, err := r.s.queueView(q.topic, q.id).end(q.files[0].start / format.CQEntryBytes)
+		if err != nil {
+			return err
+		}
+		r.ends[fmt.Sprintf("%s/%d/", q.topic, q.id)] = n
+	}
 	for _, d := range r.dropped {
 		r.rep.Dropped = append(r.rep.Dropped, *d)
 	}
@@ -319,15 +331,7 @@ func (r *repairer) derive(ctx context.Context) error {
 	}
 	for _, q := range r.s.queues {
 		key := fmt.Sprintf("%s/%d/", q.topic, q.id)
-		if _, ok := b.queues[key]; ok || len(q.files) == 0 {
-			continue
-		}
-		v := r.s.queueView(q.topic, q.id)
-		n, err := v.end(q.files[0].start / format.CQEntryBytes)
-		if err != nil {
-			return err
-		}
-		if n > 0 {
+		if n := r.ends[key]; n > 0 && b.queues[key] == nil {
 			r.rep.LostEnds = append(r.rep.LostEnds, fmt.Sprintf("%s/%d had offsets up to %d and has no record left: it begins again at 0", q.topic, q.id, n))
 		}
 	}

@@ -362,6 +362,9 @@ func (p *partRun) collect(first, last snapshot) *outcome {
 	t0, t1 := p.win.t0.Load(), p.win.t1.Load()
 	dur := seconds(t1 - t0)
 	at0, at1 := p.near(t0), p.near(t1)
+	if at0 == at1 { // the phase was shorter than the time between two looks
+		at0, at1 = &first, &last
+	}
 	out := &outcome{}
 	r := &results.Result{
 		Part: p.part, Started: p.clock.origin.Add(time.Duration(t0)).Round(0), MeasuredS: dur,
@@ -395,6 +398,9 @@ func (p *partRun) collect(first, last snapshot) *outcome {
 	r.Worst = p.worst(all)
 	p.loadPhases(all)
 	p.notes(r, last.target)
+	if span := seconds(at1.at - at0.at); math.Abs(span/dur-1) > littleSlack {
+		r.Notes = append(r.Notes, fmt.Sprintf("resources cover %.2f s, not the %.2f s measured", span, dur))
+	}
 	out.hists, out.rows = p.series(all)
 	return out
 }

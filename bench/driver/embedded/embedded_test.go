@@ -58,7 +58,9 @@ func TestEmbeddedRun(t *testing.T) {
 			require.NotNil(t, r.Verify, name)
 			require.True(t, r.Verify.OK(), "%s: %+v", name, r.Verify)
 			require.GreaterOrEqual(t, r.Verify.Acked, r.Counts.Acked, name)
-			require.Equal(t, r.Verify.Acked, r.Verify.ByQueue, name)
+			// What was stored but whose answer came after the grace counts as unfinished, not as acked.
+			require.GreaterOrEqual(t, r.Verify.ByQueue, r.Verify.Acked, name)
+			require.Equal(t, r.Verify.ByQueue, r.Verify.Acked+r.Verify.Unacked, name)
 			require.Positive(t, r.Resources.LogBytes, name)
 			require.Zero(t, r.Counts.FailedTotal(), name)
 			rolls := 0

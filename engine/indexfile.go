@@ -94,13 +94,23 @@ func openIndexFile(fsys vfs.FS, name string, slots, entries int32) (*indexFile, 
 	return x, nil
 }
 
+// indexSizeError says that a file has another size than the options make.
+type indexSizeError struct {
+	Path       string
+	Have, Want int64
+}
+
+func (e *indexSizeError) Error() string {
+	return fmt.Sprintf("%s has %d bytes where index files have %d: open the store with the index sizes it was written with", e.Path, e.Have, e.Want)
+}
+
 func (x *indexFile) readHead() error {
 	st, err := x.f.Stat()
 	if err != nil {
 		return err
 	}
 	if want := format.IndexFileBytes(x.nSlots, x.nMax); st.Size() != want {
-		return fmt.Errorf("%s has %d bytes where index files have %d: open the store with the index sizes it was written with", x.path, st.Size(), want)
+		return &indexSizeError{x.path, st.Size(), want}
 	}
 	var b [format.IndexHeaderBytes]byte
 	if _, err := x.f.ReadAt(b[:], 0); err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math"
 	"path"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -41,10 +42,15 @@ type indexService struct {
 	prefix  int32 // Java's hash of topic and a '#'
 }
 
-func newIndexService(o indexOptions) *indexService { return &indexService{o: o, durable: -1} }
+func newIndexService(o indexOptions) *indexService {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &indexService{o: o, durable: -1}
+}
 
-// load opens the files. After a crash of this engine the slots of files younger than the checkpoint
-// are made again from their entries; after a crash of another owner, files younger than the checkpoint are
+// load opens the files. After a crash of this engine the slots of unfinished files are made again
+// from their entries; after a crash of another owner, files younger than the checkpoint are
 // dropped, as the original does, and made again from the log. clean says that the last owner had
 // closed; stamp is indexMsgTimestamp of the checkpoint.
 func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error {
@@ -55,20 +61,35 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 	if err != nil {
 		return err
 	}
-	for i, e := range entries {
+	ours := !clean && !x.o.Foreign
+	var names []string
+	for _, e := range entries {
 		name := path.Join(x.o.Dir, e.Name())
 		if _, err := strconv.ParseInt(e.Name(), 10, 64); err != nil || e.IsDir() {
 			x.o.Logger.Warn("not an index file: ignored", "path", name)
 			continue
 		}
+		names = append(names, name)
+	}
+	for i, name := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		f, err := openIndexFile(x.o.FS, name, x.o.Slots, x.o.MaxEntries)
-		if err != nil && i == len(entries)-1 && !clean && (!x.o.Foreign || isEmpty(x.o.FS, name)) {
-			// Its making was cut off: nothing in it was ever on disk.
+		if err == nil && ours && !f.full() {
+			// Its slots are not on disk. The head of a full file is written behind its slots.
+			if err = f.rebuildSlots(math.MaxInt64); err != nil {
+				err = errors.Join(err, f.f.Close())
+			}
+		}
+		if err != nil && (ours && isDamage(err) || !clean && i == len(names)-1 && isEmpty(err)) {
+			// The making of this file was cut off. If it was more than that, the log position of
+			// the newest entry tells, and the index is made again.
 			x.o.Logger.Warn("index file was never finished: dropped", "path", name, "err", err)
-			if err := errors.Join(x.o.FS.Remove(name), x.o.FS.SyncDir(x.o.Dir)); err != nil {
+			if err := x.drop(names[i:]); err != nil {
 				return err
 			}
-			continue
+			break
 		}
 		if err != nil {
 			return err
@@ -80,31 +101,39 @@ func (x *indexService) load(ctx context.Context, clean bool, stamp int64) error 
 			continue
 		}
 		x.files = append(x.files, f)
-		if err := ctx.Err(); err != nil {
-			return err
-		}
 	}
-	if !clean && !x.o.Foreign {
+	if ours {
 		if err := x.dropEmpty(); err != nil {
 			return err
-		}
-	}
-	for i, f := range x.files {
-		// A file that is full may have gone down with its slots unwritten, too.
-		if !clean && !x.o.Foreign && (f.head.EndTime > stamp || i == len(x.files)-1) {
-			if err := f.rebuildSlots(math.MaxInt64); err != nil {
-				return err
-			}
 		}
 	}
 	x.durable = x.newest()
 	return nil
 }
 
-// isEmpty reports whether a file has no bytes, as one has between being created and being sized.
-func isEmpty(fsys vfs.FS, name string) bool {
-	st, err := fsys.Stat(name)
-	return err == nil && st.Size() == 0
+// isDamage reports whether err says that a file is not what it should be, and not that it could
+// not be read.
+func isDamage(err error) bool {
+	var size *indexSizeError
+	var bytes *CorruptionError
+	return errors.As(err, &size) || errors.As(err, &bytes)
+}
+
+// isEmpty reports whether err says that a file has no bytes, as one has between being created and
+// being sized.
+func isEmpty(err error) bool {
+	var size *indexSizeError
+	return errors.As(err, &size) && size.Have == 0
+}
+
+// drop removes files that are not open, newest first.
+func (x *indexService) drop(names []string) error {
+	for _, name := range slices.Backward(names) {
+		if err := x.o.FS.Remove(name); err != nil {
+			return err
+		}
+	}
+	return x.o.FS.SyncDir(x.o.Dir)
 }
 
 // dropEmpty removes files that were begun, but of which nothing was ever made durable: the one
@@ -113,11 +142,18 @@ func (x *indexService) dropEmpty() error {
 	for n := len(x.files); n > 1 && x.files[n-1].head.Count <= 1; n-- {
 		f := x.files[n-1]
 		x.files = x.files[:n-1]
-		if err := errors.Join(f.f.Close(), x.o.FS.Remove(f.path), x.o.FS.SyncDir(x.o.Dir)); err != nil {
+		if err := errors.Join(f.f.Close(), x.drop([]string{f.path})); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// count is how many files there are.
+func (x *indexService) count() int {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return len(x.files)
 }
 
 // endOffset is the log position of the newest indexed record, -1 if there is none.
@@ -286,13 +322,13 @@ func (x *indexService) query(topic, key string, limit int, begin, end int64) ([]
 
 // checkpoint makes everything put before the call durable, but for the slot table of the file in
 // use. Files that have become full are finished. Puts and queries go on meanwhile.
-func (x *indexService) checkpoint(ctx context.Context) error {
+func (x *indexService) checkpoint(context.Context) error {
 	x.io.Lock()
 	defer x.io.Unlock()
-	return x.checkpointLocked(ctx)
+	return x.checkpointLocked()
 }
 
-func (x *indexService) checkpointLocked(ctx context.Context) error {
+func (x *indexService) checkpointLocked() error {
 	x.mu.Lock()
 	var (
 		full    []*indexFile
@@ -320,9 +356,6 @@ func (x *indexService) checkpointLocked(ctx context.Context) error {
 		return err
 	}
 	for _, f := range full {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		if err := f.finish(); err != nil {
 			return spaceErr(x.o.FS, f.path, int64(x.o.Slots)*format.IndexSlotBytes, err)
 		}
@@ -350,10 +383,10 @@ func (x *indexService) checkpointLocked(ctx context.Context) error {
 }
 
 // flushClassic leaves all files as a clean exit of Apache would. Nothing may be put meanwhile.
-func (x *indexService) flushClassic(ctx context.Context) error {
+func (x *indexService) flushClassic(context.Context) error {
 	x.io.Lock()
 	defer x.io.Unlock()
-	if err := x.checkpointLocked(ctx); err != nil {
+	if err := x.checkpointLocked(); err != nil {
 		return err
 	}
 	x.mu.Lock()
@@ -408,6 +441,13 @@ func (x *indexService) endTime() int64 {
 func (x *indexService) truncate(_ context.Context, pos int64) error {
 	x.io.Lock()
 	defer x.io.Unlock()
+	if x.endOffset() < pos {
+		return nil
+	}
+	// What stays of a file must not be on disk without the files before it.
+	if err := x.checkpointLocked(); err != nil {
+		return err
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	defer func() { x.durable = min(x.durable, x.newest()) }()

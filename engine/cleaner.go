@@ -387,7 +387,10 @@ func (t storeTarget) forget(pos int64) error {
 	if t.s.index != nil {
 		err = errors.Join(err, t.s.index.deleteBefore(pos))
 	}
-	return err
+	// The state counts the files of the index: it must not miss those that went on purpose.
+	t.s.keeper.mu.Lock()
+	defer t.s.keeper.mu.Unlock()
+	return errors.Join(err, t.s.keeper.saveState(false))
 }
 
 func (t storeTarget) refuse(err error) { t.s.refuseAppends(refusedLevel, err) }

@@ -154,6 +154,9 @@ func (k *keeper) saveState(clean bool) error {
 	if first, ok := k.s.files.Min(); ok {
 		st.Start = max(st.Start, first)
 	}
+	if k.s.index != nil {
+		st.IndexFiles = k.s.index.count()
+	}
 	if err := k.state.save(st); err != nil {
 		return err
 	}

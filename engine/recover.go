@@ -216,7 +216,7 @@ func (s *Store) scanStart(ctx context.Context, ld *loaded) (int64, error) {
 				What: fmt.Sprintf("the log was on disk up to %d but the segments span %d to %d: restore the missing ones, or repair the store into a copy", ld.state.Flushed, low, high)}
 		}
 		from := min(ld.state.Dispatched, s.queues.trustedPos())
-		if s.index != nil && !s.report.IndexRebuilt && s.index.endOffset() < ld.state.IndexEnd {
+		if s.index != nil && !s.report.IndexRebuilt && (s.index.endOffset() < ld.state.IndexEnd || s.index.count() < ld.state.IndexFiles) {
 			s.report.IndexRebuilt = true
 			if err := s.index.reset(ctx); err != nil {
 				return 0, err
@@ -285,6 +285,10 @@ func (s *Store) readableFirst(m *mappedfile.MappedFile) int64 {
 	return message.StoreTime(b)
 }
 
+// maxQueueGap is how many offsets of a queue may be missing in somebody else's log before a record
+// counts as damaged: the gap is closed with fillers, and no checksum covers the offset.
+const maxQueueGap = 1 << 20
+
 var errQueueOffset = errors.New("record has another queue offset than its queue expects")
 
 // scan checks every record from pos on, feeds it to queues and index, and returns where the good
@@ -302,6 +306,12 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 	end, reason = s.log.walk(reader, pos, high, true, func(at int64, r *message.Record) bool {
 		if strict && r.SysFlag.ConsumesOffset() {
 			if q := s.queues.get(r.Topic, r.QueueID); q.max() != r.QueueOffset && (q.max() > 0 || pos == files[0].Start() && files[0].Start() == 0) && q.endPos() <= at {
+				offsetErr = fmt.Errorf("%w: %d, want %d in %s/%d", errQueueOffset, r.QueueOffset, q.max(), q.Topic(), q.ID())
+				return false
+			}
+		}
+		if r.SysFlag.ConsumesOffset() && !strict {
+			if q := s.queues.get(r.Topic, r.QueueID); q.max() > 0 && r.QueueOffset-q.max() > maxQueueGap {
 				offsetErr = fmt.Errorf("%w: %d, want %d in %s/%d", errQueueOffset, r.QueueOffset, q.max(), q.Topic(), q.ID())
 				return false
 			}

@@ -28,6 +28,7 @@ type storeState struct {
 	Confirm    int64  `json:"confirm"`    // visible to readers at least up to here
 	LastTime   int64  `json:"lastTime"`   // store time of the newest record below Dispatched, milliseconds
 	IndexEnd   int64  `json:"indexEnd"`   // position of the newest record in the index on disk, -1: none
+	IndexFiles int    `json:"indexFiles"` // files of the index
 	Clean      bool   `json:"clean"`      // closed; all positions are the end of the log
 	BootID     string `json:"bootId"`     // of the machine when this was written
 	// CheckpointSum is the CRC-32 of the stock checkpoint file as we left it. Another one means

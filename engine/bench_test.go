@@ -20,7 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 			})
 		}
 	}
-	b.Run("flush=async/size=1KiB/outstanding=64/topics=10000", func(b *testing.B) {
+	b.Run("topics=10000/flush=async/size=1KiB/outstanding=64", func(b *testing.B) {
 		benchmarkAppend(b, Options{}, 1024, 64, 10000)
 	})
 }

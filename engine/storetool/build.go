@@ -52,7 +52,7 @@ func newBuilder(s *Store, fsys vfs.FS, queueDir, indexDir string, withIndex bool
 func (b *builder) add(pos int64, _ []byte, r *message.Record) error {
 	b.records++
 	b.lastTime = r.StoreTimestamp
-	if r.SysFlag.ConsumesOffset() && !r.SysFlag.Has(message.FlagInnerBatch) {
+	if queued(r) {
 		b.key = append(strconv.AppendInt(append(append(b.key[:0], r.Topic...), '/'), int64(r.QueueID), 10), '/')
 		q := b.queues[string(b.key)]
 		if q == nil {

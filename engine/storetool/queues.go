@@ -14,6 +14,7 @@ import (
 
 	"rmq/engine/format"
 	"rmq/internal/vfs"
+	"rmq/message"
 )
 
 // queueView is a consume queue as a broker would see it: files, and what our journal adds to them.
@@ -166,6 +167,19 @@ func (v *queueView) end(n int64) (int64, error) {
 	return last, nil
 }
 
+// maxQueueOffset is more than any queue will ever have, and far from where positions overflow.
+const maxQueueOffset = 1 << 55
+
+// nameable reports whether a queue can have a directory. Engines put records of others in no queue.
+func nameable(topic []byte, id int32) bool {
+	return len(topic) > 0 && len(topic) <= 255 && id >= 0 && string(topic) != "." && string(topic) != ".." && !bytes.ContainsAny(topic, "/\x00")
+}
+
+// queued reports whether a record has an entry in a consume queue of the ordinary kind.
+func queued(r *message.Record) bool {
+	return r.SysFlag.ConsumesOffset() && !r.SysFlag.Has(message.FlagInnerBatch) && nameable(r.Topic, r.QueueID)
+}
+
 // queueCheck compares one queue with the records of the log.
 type queueCheck struct {
 	topic string
@@ -213,6 +227,8 @@ func (c *queueChecks) expect(topic []byte, id int32, queueOffset int64, e format
 	q := c.get(topic, id)
 	want, ok = q.next, true
 	switch {
+	case queueOffset < 0 || queueOffset > maxQueueOffset:
+		ok = false
 	case !q.seen:
 		want = queueOffset
 		if c.s.low() == 0 && c.lost == 0 && queueOffset != 0 {
@@ -232,7 +248,7 @@ func (c *queueChecks) expect(topic []byte, id int32, queueOffset int64, e format
 	at := want
 	if !ok {
 		if q.alt = queueOffset + 1; len(q.want) == 0 && q.next == 0 {
-			q.start = want
+			q.seen, q.start = true, want
 		}
 	}
 	q.want = format.AppendCQEntry(q.want, e)

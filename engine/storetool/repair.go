@@ -252,10 +252,13 @@ func (r *repairer) plan(ctx context.Context) error {
 
 // next checks the queue offset of a record against its queue.
 func (r *repairer) next(rec *message.Record) error {
-	if !rec.SysFlag.ConsumesOffset() || rec.SysFlag.Has(message.FlagInnerBatch) {
+	if !queued(rec) {
 		return nil
 	}
 	q := r.rule(rec)
+	if q.next < 0 && (rec.QueueOffset < 0 || rec.QueueOffset > maxQueueOffset) {
+		return fmt.Errorf("queue offset of %s/%d is %d", rec.Topic, rec.QueueID, rec.QueueOffset)
+	}
 	if q.next < 0 {
 		q.next = rec.QueueOffset
 		if r.s.low() == 0 {

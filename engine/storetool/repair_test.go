@@ -337,11 +337,6 @@ func TestSalvage(t *testing.T) {
 	require.Len(t, kept, int(rec.Size), "the damaged record is kept, byte for byte")
 	after := contents(t, small(h, rep.Dir))
 	require.Len(t, after, len(before)-1)
-	body := func(raw string) string {
-		var r message.Record
-		require.NoError(t, message.ParseRecord([]byte(raw), &r))
-		return string(r.Body)
-	}
 	for k, v := range before {
 		var topic string
 		var id, n int64
@@ -357,7 +352,7 @@ func TestSalvage(t *testing.T) {
 				n--
 			}
 		}
-		require.Equal(t, body(v), body(after[fmt.Sprintf("%s/%d@%d", topic, id, n)]), k)
+		require.Equal(t, body(t, v), body(t, after[fmt.Sprintf("%s/%d@%d", topic, id, n)]), k)
 	}
 }
 

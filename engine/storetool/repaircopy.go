@@ -129,10 +129,10 @@ func (r *repairer) salvage(ctx context.Context) error {
 	_, err := r.s.walk(ctx, r.s.low(), visitor{record: func(pos int64, raw []byte, rec *message.Record) error {
 		buf = append(buf[:0], raw...)
 		offset := rec.QueueOffset
-		if rec.SysFlag.ConsumesOffset() && !rec.SysFlag.Has(message.FlagInnerBatch) {
+		if queued(rec) {
 			q := r.rule(rec)
 			if q.next < 0 {
-				if q.next = offset; r.s.low() == 0 {
+				if q.next = offset; r.s.low() == 0 || offset < 0 || offset > maxQueueOffset {
 					q.next = 0
 				}
 			}

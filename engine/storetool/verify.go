@@ -85,6 +85,8 @@ func (v *verifier) record(pos int64, _ []byte, r *message.Record) error {
 	switch {
 	case r.SysFlag.Has(message.FlagInnerBatch):
 		v.at(Note, KindForeign, pos, "an inner batch, whose queue is not checked")
+	case r.SysFlag.ConsumesOffset() && !nameable(r.Topic, r.QueueID):
+		v.at(Note, KindRecord, pos, "no directory can be named for queue %q/%d: the record is in no queue", r.Topic, r.QueueID)
 	case r.SysFlag.ConsumesOffset():
 		e := format.CQEntry{Offset: pos, Size: r.Size, TagsHash: s.tagsCode(r.Topic, r.Properties.DelayLevel(), r.Properties.Get(message.PropTags), r.StoreTimestamp)}
 		want, ok, err := v.queues.expect(r.Topic, r.QueueID, r.QueueOffset, e)

@@ -21,7 +21,7 @@ func seedLog(tb testing.TB) []byte {
 	o := small(h, "/s")
 	o.SegmentBytes = 8 << 10
 	s := open(tb, o)
-	fill(tb, s, 3, 30)
+	fill(tb, s, 3, 14)
 	end := s.Appended()
 	require.NoError(tb, s.Flush(context.Background()))
 	var log []byte

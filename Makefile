@@ -8,11 +8,16 @@ FUZZTIME    ?= 3s
 TRIALS      ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help build bench-quick test race vet lint fmt fmt-check tidy tidy-check fuzz-smoke metamorphic crash crash-short \
-	interop-store interop-store-short bench bench-compare cover clean ci clean-tree go-version
+REF         ?= HEAD
+BENCH       ?= .
+COUNT       ?= 6
+TOOL         = $(GO) tool -modfile=tools/go.mod
+
+.PHONY: help build bench-quick test race vet lint lint-full fmt fmt-check tidy tidy-check generate fuzz-smoke metamorphic \
+	crash crash-short bench bench-compare e2e cover clean ci clean-tree go-version
 
 help: ## list the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 go-version:
 	@command -v $(GO) >/dev/null || { echo "make: no Go found: install Go 1.26 or later and put it on PATH"; exit 1; }
@@ -34,7 +39,10 @@ vet: go-version
 race: ## the tests of what has goroutines, under the race detector
 	$(GO) test -race -short -p 2 -timeout 600s ./internal/... ./message ./engine/mappedfile ./engine ./bench/... ./results/...
 
-lint: ## the linters of .golangci.yml
+lint: go-version ## staticcheck; what CI runs
+	$(TOOL) staticcheck ./...
+
+lint-full: go-version ## every linter of .golangci.yml; the first build of golangci-lint takes minutes
 	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run
 
 fmt: ## format the code
@@ -46,28 +54,44 @@ fmt-check:
 tidy: ## put go.mod in order
 	$(GO) mod tidy
 
+generate: ## run the go:generate lines
+	$(GO) generate ./...
+
 tidy-check:
 	$(GO) mod tidy -diff
 
-fuzz-smoke: ## every fuzz target for $(FUZZTIME)
-	@set -e; for pkg in $$($(GO) list ./...); do \
-		for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-			echo "fuzz $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+fuzz-smoke: ## every fuzz target for FUZZTIME=3s
+	@set -e; for pkg in $$(git grep -l '^func Fuzz' -- '*_test.go' | xargs -n1 dirname | sort -u); do \
+		for f in $$(cat $$pkg/*_test.go | sed -n 's/^func \(Fuzz[A-Za-z0-9_]*\)(.*/\1/p'); do \
+			echo "fuzz ./$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$pkg; \
 		done; done
 
 metamorphic: ## the model and metamorphic tests of the engine, longer
 	$(GO) test -count=1 -timeout 1800s -run 'Model|Metamorphic' ./engine -rapid.checks=2000
 
-crash: ## 100 SIGKILLs and 100 power cuts per flush and write mode
+crash: ## TRIALS=100 SIGKILLs and 100 power cuts per flush and write mode
 	RMQ_CRASH_TRIALS=$(TRIALS) $(GO) test -count=1 -v -timeout 3600s -run 'PowerCut|EveryCallFails|Kill' ./engine ./internal/crashtest
 
-crash-short:
-	$(GO) test -count=1 -v -timeout 600s -run 'Kill' ./internal/crashtest
+crash-short: ## a few of each; what CI runs
+	$(GO) test -count=1 -v -timeout 280s -run 'PowerCut|Kill' ./engine ./internal/crashtest
 
 -include test/interop/interop.mk
 
 bench: ## the Go benchmarks, ready for benchstat
-	$(GO) test -run '^$$' -bench . -count 6 ./engine ./message
+	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message
+
+bench-compare: ## the benchmarks of REF=HEAD against the working tree, interleaved, through benchstat
+	@set -e; tmp=$$(mktemp -d); trap 'git worktree remove --force $$tmp/ref; rm -rf $$tmp' EXIT; \
+	git worktree add -q --detach $$tmp/ref $(REF); \
+	for pkg in engine message; do \
+		$(GO) test -c -o $$tmp/new.$$pkg ./$$pkg; (cd $$tmp/ref && $(GO) test -c -o $$tmp/old.$$pkg ./$$pkg); done; \
+	for i in $$(seq $(COUNT)); do for pkg in engine message; do for side in old new; do \
+		(cd $$pkg && $$tmp/$$side.$$pkg -test.run '^$$' -test.bench '$(BENCH)') >> $$tmp/$$side.txt; done; done; done; \
+	$(TOOL) benchstat $$tmp/old.txt $$tmp/new.txt
+
+e2e: build ## the commands themselves: the scripts of cmd, then a quick run
+	$(GO) test -count=1 ./cmd/...
+	$(BIN)/rmqbench run --quick
 
 cover: ## statement coverage
 	$(GO) test -p 2 -coverprofile=coverage.out ./... && $(GO) tool cover -func=coverage.out | tail -1
@@ -78,4 +102,4 @@ clean: ## remove what was built
 clean-tree:
 	@[ -z "$$(git status --porcelain)" ] || { echo "the working tree is not clean:"; git status --short; exit 1; }
 
-ci: fmt-check vet tidy-check race fuzz-smoke crash-short interop-store clean-tree ## what CI runs after the tests
+ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short interop-store clean-tree ## what CI runs after the tests

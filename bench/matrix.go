@@ -38,7 +38,7 @@ type Plan struct {
 	Probe func(ctx context.Context, dir string, progress func(step string, i, n int)) (results.Probe, error)
 	Drift func(ctx context.Context, dir string) (results.ProbeRun, error)
 	Env   func(ctx context.Context, dir string) results.Env
-	// Progress hears where the run stands, from several goroutines but one at a time. May be nil.
+	// Progress hears where the run stands, from several goroutines. May be nil.
 	Progress func(Progress)
 	// Sleep waits on the caller's thread between due times. nil: nanosleep.
 	Sleep func(time.Duration)
@@ -284,7 +284,9 @@ func (r *matrixRun) all(ctx context.Context) error {
 		e.Target = results.Target{Name: "rmq", Version: p.Version}
 		r.env = &e
 		if results.MemoryFS(e.Disk.FSType) {
-			r.manifest.Notes = append(r.manifest.Notes, "not a disk: "+p.dataDir()+" is on "+e.Disk.FSType+", memory")
+			note := "not a disk: " + p.dataDir() + " is on " + e.Disk.FSType + ", memory"
+			r.manifest.Notes = append(r.manifest.Notes, note)
+			p.Progress(Progress{Phase: "warning", Detail: note})
 		}
 		if err := errors.Join(r.store.WriteEnv(r.env), r.store.WriteManifest(r.manifest)); err != nil {
 			return err

@@ -16,6 +16,7 @@ import (
 
 	"rmq/bench"
 	"rmq/engine"
+	"rmq/internal/vfs"
 	"rmq/results"
 	"rmq/results/resultstest"
 )
@@ -63,6 +64,16 @@ func must(err error) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			shm := filepath.Join("/dev/shm", "rmqbench-test-"+strconv.Itoa(os.Getpid()))
+			env.Setenv("SHM", shm)
+			env.Defer(func() { _ = os.RemoveAll(shm) }) // normally gone already
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			var st syscall.Statfs_t
+			return cond == "tmpfs" && syscall.Statfs("/dev/shm", &st) == nil && st.Type == vfs.Tmpfs && st.Bavail*uint64(st.Bsize) > 1<<30, nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			// synth DIR SPEED [smoke]: writes a made-up run.
 			"synth": func(ts *testscript.TestScript, _ bool, args []string) {

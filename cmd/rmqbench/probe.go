@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -35,6 +37,9 @@ func newProbeCmd(stdout, stderr io.Writer) *cobra.Command {
 				show.update(bench.Progress{Phase: "probe", Detail: fmt.Sprintf("%s (%d of %d)", step, i+1, n)})
 			}})
 			show.close()
+			if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) {
+				return usage("--dir: %v: choose a directory that can be written", err)
+			}
 			if err != nil {
 				return err
 			}

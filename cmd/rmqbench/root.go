@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rmq/bench"
+	"rmq/bench/probe"
 	"rmq/results"
 )
 
@@ -65,6 +66,7 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 	var ee *exitError
 	var ue *bench.UsageError
 	var se *results.SchemaError
+	var space *probe.SpaceError
 	code := exitFailed
 	switch {
 	case errors.As(err, &ee):
@@ -74,7 +76,7 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 		}
 	case errors.Is(err, errInterrupted):
 		code = exitInterrupted
-	case errors.As(err, &ue), errors.As(err, &se), errors.Is(err, results.ErrNoRun):
+	case errors.As(err, &ue), errors.As(err, &se), errors.As(err, &space), errors.Is(err, results.ErrNoRun):
 		code = exitUsage
 	}
 	fmt.Fprintln(stderr, "rmqbench:", oneLine(err))

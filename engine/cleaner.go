@@ -245,10 +245,11 @@ func (c *Cleaner) round(ctx context.Context, levelsOnly bool) error {
 		plan.Delete = 0
 	} else if want := planClean(c.clock(), files, usage, endOf(files), manual, c.o); want.Delete > plan.Delete {
 		// Something stands above the limit that may only wait for a checkpoint.
-		if err := c.t.catchUp(ctx); err != nil {
+		if err := c.t.catchUp(ctx); err == nil {
+			plan = planClean(c.clock(), files, usage, c.t.limit(), manual, c.o)
+		} else if plan.Delete == 0 {
 			return err
-		}
-		plan = planClean(c.clock(), files, usage, c.t.limit(), manual, c.o)
+		} // on a full disk the segments that may go make the room that catching up needs
 	}
 	if plan.Refuse {
 		c.t.refuse(&DiskLevelError{Percent: plan.Percent, Limit: c.o.WarnPercent})
@@ -300,13 +301,14 @@ func (e *DiskLevelError) Error() string {
 // end another.
 type refusals struct {
 	mu     sync.Mutex
-	causes [3]error
+	causes [4]error
 }
 
 const (
 	refusedLevel     = iota // the disk is above the warning level
 	refusedAllocator        // no room for the next segment
-	refusedDerived          // queues, index or state cannot be written
+	refusedDerived          // queues, index or state cannot be written at a checkpoint
+	refusedDispatch         // nor when records are fed to them
 )
 
 // refuseAppends sets or clears one cause and shows the log the first that is left.

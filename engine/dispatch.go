@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"rmq/message"
 )
@@ -18,26 +19,47 @@ type Dispatcher struct {
 	// lastTime is the store time of the newest dispatched record.
 	lastTime atomic.Int64
 	err      error
+	trouble  func(error) // hears when derived files cannot be written, and nil when they can again
 }
 
 func newDispatcher(l *CommitLog, queues *queueTable, index *indexService) *Dispatcher {
 	return &Dispatcher{l: l, queues: queues, index: index, reader: logReader{l: l}}
 }
 
-// run dispatches what becomes visible until ctx ends or the store is poisoned.
+// run dispatches what becomes visible until ctx ends or the store is poisoned. A derived file that
+// cannot be written, on a full disk above all, refuses appends; every second it is tried again.
 func (d *Dispatcher) run(ctx context.Context) error {
 	defer d.reader.close()
-	seen := d.l.dispatched.Load()
+	seen, held := d.l.dispatched.Load(), false
 	for {
-		if err := d.l.visible.Wait(ctx, seen+1); err != nil {
-			return nil //nolint:nilerr // the store closes, or is poisoned and has said so
+		if !held {
+			if err := d.l.visible.Wait(ctx, seen+1); err != nil {
+				return nil //nolint:nilerr // the store closes, or is poisoned and has said so
+			}
 		}
 		seen = d.l.visible.Load()
-		if err := d.advance(d.l.dispatched.Load(), seen); err != nil {
-			if ctx.Err() != nil {
-				return nil
+		err := d.advance(d.l.dispatched.Load(), seen)
+		var gap *queueGapError
+		switch {
+		case err == nil:
+			if held {
+				held = false
+				d.trouble(nil)
 			}
+			continue
+		case ctx.Err() != nil:
+			return nil
+		case d.err == nil || errors.As(err, &gap):
 			d.l.poison(fmt.Errorf("dispatch at %d: %w", d.l.dispatched.Load(), err))
+			return nil
+		}
+		d.err, held = nil, true
+		d.trouble(err)
+		t := time.NewTimer(retryTrouble)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
 			return nil
 		}
 	}

@@ -164,29 +164,34 @@ func TestRetentionCrash(t *testing.T) {
 }
 
 // TestDiskLevels proves that appends are refused above the warning level, with a typed error, until
-// the disk has room again, and that old segments go at once, whatever their age.
+// the disk has room again, and that old segments go at once, whatever their age, but not while held.
 func TestDiskLevels(t *testing.T) {
-	ctx := context.Background()
+	ctx := t.Context()
 	h := vfs.NewHeap()
 	o := small(h, "/s")
 	o.Retention.Interval = time.Millisecond
 	o.Retention.Pause = time.Microsecond
+	cleaned := make(chan CleanEvent, 1024)
+	o.Events.Clean = func(e CleanEvent) { cleaned <- e }
 	s := open(t, o)
 	fill(t, s, 11, 250)
 	require.NoError(t, s.WaitDispatchedPos(ctx, s.Visible()))
-	hold := s.Hold(0) // without it old segments would go at once, and the level with them
-	putFile(t, h, "/ballast", string(make([]byte, 4<<20)))
+	require.NoError(t, s.Checkpoint(ctx)) // segments that queues on disk do not cover stay
+	hold := s.Hold(0)
+	putFile(t, h, "/ballast", string(make([]byte, 64<<20))) // a tenth of it is room enough for all that follows
 	u, err := h.Usage("/")
 	require.NoError(t, err)
-	used := u.Total - u.Free
-	h.SetCapacity(used * 100 / 92)
+	h.SetCapacity((u.Total - u.Free) * 100 / 92)
 	var level *DiskLevelError
 	for !errors.As(err, &level) {
 		_, err = s.Append(ctx, record("T", 0, nil, "k"))
 	}
 	require.Equal(t, 90, level.Limit)
 	require.Zero(t, s.Min())
+	require.Empty(t, cleaned)
 	hold.Release()
+	require.Contains(t, (<-cleaned).Reason, "diskSpaceWarningLevelRatio")
+	h.SetCapacity(1 << 40)
 	for err != nil {
 		_, err = s.Append(ctx, record("T", 0, nil, "k"))
 	}

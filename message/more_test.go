@@ -264,6 +264,7 @@ func FuzzParseID(f *testing.F) {
 }
 
 func benchRecord(b *testing.B, body int, slot bool) (Message, []byte) {
+	b.Helper()
 	m := sample()
 	m.Body = bytes.Repeat([]byte("x"), body)
 	m.Properties = AppendProperty(m.Properties, PropUniqKey, "0A0000011E4B18B4AAC2000000000000")

@@ -2,7 +2,6 @@ package results_test
 
 import (
 	"encoding/binary"
-	"errors"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -221,7 +220,7 @@ func TestOpenWithoutRun(t *testing.T) {
 	_, err := results.Open(t.TempDir())
 	require.ErrorIs(t, err, results.ErrNoRun)
 	var de *results.DamagedError
-	require.False(t, errors.As(err, &de))
+	require.NotErrorAs(t, err, &de)
 }
 
 // Proves that writing over a file leaves no temporary behind and keeps the old file on an error.

@@ -181,7 +181,7 @@ func (a *Allocator) Run(ctx context.Context) error {
 		a.mu.Unlock()
 		err := a.make(ctx, next)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // the queue closes
 		}
 		a.report(err)
 		if err == nil {
@@ -271,7 +271,7 @@ func (a *Allocator) spaceErr(name string, err error) error {
 	if !IsFull(err) {
 		return err
 	}
-	u, _ := a.q.o.FS.Usage(path.Dir(name)) //nolint:errcheck // the figure is only for the text
+	u, _ := a.q.o.FS.Usage(path.Dir(name)) // the figure is only for the text
 	return &SpaceError{Path: name, Need: a.q.o.FileBytes, Have: u.Avail, Err: err}
 }
 

@@ -82,7 +82,7 @@ func (m *MappedFile) Acquire() bool {
 func (m *MappedFile) Release() {
 	switch n := m.refs.Add(-1); {
 	case n == 0:
-		m.close()
+		_ = m.close() // nobody is left to be told
 		if m.retired != nil {
 			m.retired()
 		}

@@ -75,7 +75,7 @@ func Open(o Options) (*MappedFileQueue, error) {
 		}
 	}
 	entries, err := o.FS.ReadDir(o.Dir)
-	if err != nil && !(o.ReadOnly && errors.Is(err, fs.ErrNotExist)) {
+	if err != nil && (!o.ReadOnly || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
 	var starts []int64

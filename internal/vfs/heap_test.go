@@ -96,7 +96,8 @@ func TestCrashTearsAtSectors(t *testing.T) {
 		}
 	}
 	require.Greater(t, torn, 40)
-	require.Equal(t, content(h.CrashImage(7), "/a"), content(h.CrashImage(7), "/a"), "equal seeds, equal images")
+	first := content(h.CrashImage(7), "/a")
+	require.Equal(t, first, content(h.CrashImage(7), "/a"), "equal seeds, equal images")
 }
 
 // Shows what may become of a file that was cut and not synced: the old length comes with the old bytes.

@@ -172,7 +172,7 @@ func (f *osFile) ReadAt(p []byte, off int64) (int, error) {
 	for done < len(p) {
 		n, err := unix.Pread(f.fd, p[done:], off+int64(done))
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // a bare errno
+		case err == unix.EINTR: // a bare errno
 			continue
 		case err != nil:
 			return done, f.fail("read", err)
@@ -197,7 +197,7 @@ func (f *osFile) writeAt(p []byte, off int64) (int, error) {
 	for done < len(p) {
 		n, err := unix.Pwrite(f.fd, p[done:], off+int64(done))
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // a bare errno
+		case err == unix.EINTR: // a bare errno
 			continue
 		case err != nil:
 			return done, f.fail("write", err)
@@ -237,7 +237,7 @@ func (f *osFile) WritevAt(bufs [][]byte, off int64) (int, error) {
 		}
 		n, err := unix.Pwritev(f.fd, now, off+int64(done))
 		switch {
-		case err == unix.EINTR: //nolint:errorlint // a bare errno
+		case err == unix.EINTR: // a bare errno
 			continue
 		case err != nil:
 			return done, f.fail("write", err)
@@ -440,10 +440,10 @@ func takeFile(fd int, _ inode) (pid int, err error) {
 // takeDir locks a directory; with EAGAIN it names the holder if /proc tells.
 func takeDir(fd int, id inode) (pid int, err error) {
 	err = retry(func() error { return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB) })
-	switch err { //nolint:errorlint // bare errnos
-	case unix.EAGAIN:
+	switch {
+	case errors.Is(err, unix.EAGAIN):
 		return flockHolder(id), err
-	case unix.EBADF, unix.ENOLCK, unix.EOPNOTSUPP:
+	case errors.Is(err, unix.EBADF), errors.Is(err, unix.ENOLCK), errors.Is(err, unix.EOPNOTSUPP):
 		// Network file systems may not lock what is open for reading. The registry of this process
 		// and the lock file of the store remain.
 		return 0, nil

@@ -15,7 +15,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // sleepers starts one Wait per position and returns once all of them sleep.
-func sleepers(t *testing.T, ctx context.Context, m *Mark, positions ...int64) []chan error {
+func sleepers(ctx context.Context, t *testing.T, m *Mark, positions ...int64) []chan error {
 	t.Helper()
 	results := make([]chan error, len(positions))
 	for i, pos := range positions {
@@ -46,7 +46,7 @@ func TestAdvanceAndRewind(t *testing.T) {
 func TestWakesOnlyTheSatisfied(t *testing.T) {
 	var m Mark
 	ctx, cancel := context.WithCancel(t.Context())
-	got := sleepers(t, ctx, &m, 30, 10, 20, 10)
+	got := sleepers(ctx, t, &m, 30, 10, 20, 10)
 	m.Advance(19)
 	require.NoError(t, <-got[1])
 	require.NoError(t, <-got[3])
@@ -69,7 +69,7 @@ func TestWakesOnlyTheSatisfied(t *testing.T) {
 func TestFail(t *testing.T) {
 	var m Mark
 	m.Advance(5)
-	got := sleepers(t, t.Context(), &m, 7, 9)
+	got := sleepers(t.Context(), t, &m, 7, 9)
 	boom := errors.New("boom")
 	m.Fail(boom)
 	require.ErrorIs(t, <-got[0], boom)
@@ -85,7 +85,7 @@ func TestFail(t *testing.T) {
 func TestRewindUnderWaiters(t *testing.T) {
 	var m Mark
 	m.Advance(4)
-	got := sleepers(t, t.Context(), &m, 10)
+	got := sleepers(t.Context(), t, &m, 10)
 	m.Rewind(0)
 	m.Advance(9)
 	require.Equal(t, 1, m.Waiters())

@@ -185,7 +185,7 @@ func (r *Renderer) seriesView(s *results.CellSummary) (seriesView, error) {
 	}
 	return seriesView{
 		Title: title, Legend: eventLegend(res.Events),
-		Chart: seriesChart(rows, others, panelsOf(res), res.Events, res.Phases, title),
+		Chart: seriesChart(rows, others, panelsOf(res), res.Events, title),
 	}, nil
 }
 

@@ -498,7 +498,7 @@ type panel struct {
 
 // seriesChart stacks the panels of one repetition under one time axis, one cursor and the event
 // marks; the other repetitions lie behind as faint lines.
-func seriesChart(rows []results.Row, others [][]results.Row, panels []panel, events []results.Event, phases []results.Phase, what string) template.HTML {
+func seriesChart(rows []results.Row, others [][]results.Row, panels []panel, events []results.Event, what string) template.HTML {
 	if len(rows) == 0 {
 		return ""
 	}

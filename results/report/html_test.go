@@ -115,7 +115,7 @@ func TestHTMLRawDataLinks(t *testing.T) {
 
 // Proves that links follow a page that is written elsewhere.
 func TestLinkBase(t *testing.T) {
-	require.Equal(t, "", report.LinkBase("runs/a/report.html", "runs/a"))
+	require.Empty(t, report.LinkBase("runs/a/report.html", "runs/a"))
 	require.Equal(t, "a", report.LinkBase("runs/report.html", "runs/a"))
 	require.Equal(t, "../runs/a", report.LinkBase("pages/report.html", "runs/a"))
 }
@@ -129,12 +129,12 @@ func TestHTMLContent(t *testing.T) {
 		"the device counts no flushes", "fsync, 1 node", "page cache, 1 node", "price of D1 over D1a", "prefers-color-scheme: dark", "@media print",
 		"rmqbench run --flush=sync --repl=none --write=pwrite --topics=256", "shared host", "mq-deadline",
 	} {
-		require.True(t, strings.Contains(got, want), "the page does not say %q", want)
+		require.Contains(t, got, want, "the page does not say %q", want)
 	}
 	require.Less(t, strings.Index(got, "The run is incomplete"), strings.Index(got, "bottleneck flush"), "troubles come first")
 	require.False(t, strings.Contains(got, "NaN") || strings.Contains(got, "Inf"), "a number is missing")
-	require.False(t, strings.Contains(string(page(t, quick())), `id="heat"`), "2 × 2 cells make no heat map")
-	require.True(t, strings.Contains(string(page(t, grid())), `id="heat"`))
+	require.NotContains(t, string(page(t, quick())), `id="heat"`, "2 × 2 cells make no heat map")
+	require.Contains(t, string(page(t, grid())), `id="heat"`)
 }
 
 // Proves that a run that ended before its first result, and one without environment and probe,

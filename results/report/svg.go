@@ -102,8 +102,6 @@ func (s *svg) link(anchor string) { fmt.Fprintf(&s.b, `<a href="#%s">`, html.Esc
 
 func (s *svg) endLink() { s.b.WriteString("</a>") }
 
-func (s *svg) tip(t string) { s.b.WriteString(title(t)) }
-
 // close ends the chart. It is safe as HTML: all text went through escaping, the rest is numbers and
 // names of classes from this package.
 func (s *svg) close() template.HTML {

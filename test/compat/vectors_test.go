@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -118,16 +119,16 @@ func TestGoldenRecords(t *testing.T) {
 				require.NoError(t, err)
 				b, err := os.ReadFile(name)
 				require.NoError(t, err)
-				require.EqualValues(t, g.Sizes.Segment, len(b))
+				require.Len(t, b, int(g.Sizes.Segment))
 				for pos := 0; ; {
 					var r message.Record
 					err := message.ParseRecord(b[pos:], &r)
 					if err != nil {
-						require.True(t, err == message.ErrBlank || err == message.ErrBadMagic && allZero(b[pos:]), "%s at %d: %v", name, pos, err)
+						require.True(t, errors.Is(err, message.ErrBlank) || errors.Is(err, message.ErrBadMagic) && allZero(b[pos:]), "%s at %d: %v", name, pos, err)
 						break
 					}
 					require.NoError(t, r.CheckCRC())
-					require.EqualValues(t, start+int64(pos), r.PhysicalOffset)
+					require.Equal(t, start+int64(pos), r.PhysicalOffset)
 					m := message.Message{
 						Topic: string(r.Topic), QueueID: r.QueueID, Flag: r.Flag, SysFlag: r.SysFlag, BornTimestamp: r.BornTimestamp,
 						BornHost: message.Host(r.BornHost), StoreHost: message.Host(r.StoreHost), ReconsumeTimes: r.ReconsumeTimes,

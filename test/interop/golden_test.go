@@ -8,6 +8,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -64,7 +65,19 @@ func TestGoldens(t *testing.T) {
 			var want bytes.Buffer
 			_, err = want.ReadFrom(z)
 			require.NoError(t, err)
-			require.Equal(t, want.String(), string(answers))
+			require.Equal(t, lasting(want.String()), lasting(string(answers)))
 		})
 	}
+}
+
+// lasting drops the answers to queries by time: 4.9 goes by when files were last modified, which a
+// checkout does not keep.
+func lasting(answers string) string {
+	var b strings.Builder
+	for line := range strings.Lines(answers) {
+		if !strings.HasPrefix(line, `{"op":"time"`) {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }

@@ -1,2 +1,3 @@
-// Package archtest holds the tests that keep the house in order; see archtest_test.go.
+// Package archtest holds the tests that keep the house in order: which package may import which,
+// over transitive imports too, who may start goroutines and print, and what no tracked file says.
 package archtest

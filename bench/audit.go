@@ -30,7 +30,6 @@ type Auditor struct {
 	workers int
 	acked   *seqSet
 	sent    int64 // no sequence reaches this
-	queues  []string
 
 	byQueue, byScan  []atomic.Uint64
 	foundQ, foundS   atomic.Int64
@@ -44,8 +43,10 @@ type Auditor struct {
 
 func newAuditor(runID uint64, workers int, acked *seqSet, sent int64) *Auditor {
 	n := sent>>6 + 1
-	return &Auditor{runID: runID, workers: workers, acked: acked, sent: sent,
-		byQueue: make([]atomic.Uint64, n), byScan: make([]atomic.Uint64, n)}
+	return &Auditor{
+		runID: runID, workers: workers, acked: acked, sent: sent,
+		byQueue: make([]atomic.Uint64, n), byScan: make([]atomic.Uint64, n),
+	}
 }
 
 // QueueReader checks one queue, read in the order of its offsets. For one goroutine.

@@ -87,9 +87,8 @@ func (p *Plan) Check() error {
 		}
 		if id := c.ID(); seen[id] {
 			return usagef("the matrix holds %s twice: name every level once", id)
-		} else {
-			seen[id] = true
 		}
+		seen[c.ID()] = true
 		if c.Driver != "null" {
 			stores = true
 			need = max(need, w.NeedBytes())
@@ -240,8 +239,10 @@ func (p *Plan) manifest() *results.Manifest {
 	for range p.Reps {
 		m.Order = append(m.Order, rng.Perm(len(p.Cells)))
 	}
-	m.NotControlled = []string{"other users of the host and of its disk", "write cache of the disk below the device", "CPU frequency and where the hypervisor runs our cores",
-		"generator and engine share the cores"}
+	m.NotControlled = []string{
+		"other users of the host and of its disk", "write cache of the disk below the device", "CPU frequency and where the hypervisor runs our cores",
+		"generator and engine share the cores",
+	}
 	return m
 }
 

@@ -16,6 +16,7 @@ import (
 )
 
 func testPlan(t *testing.T, f *fakeTarget) Plan {
+	t.Helper()
 	c1, c2 := testCell(), testCell()
 	c2.Flush = "sync"
 	return Plan{

@@ -263,7 +263,7 @@ func (p *partRun) sample(ctx context.Context, session Session) error {
 		next := p.win.boundary(seen) // anew each time: the window may have been pulled in
 		wait := max(100*time.Microsecond, time.Duration(min(next-p.clock.now(), int64(sampleCheck))))
 		if pause(ctx, wait) != nil {
-			return nil
+			return nil //nolint:nilerr // the part ends: no more samples
 		}
 		now := p.clock.now()
 		if now >= next {
@@ -469,8 +469,10 @@ func (p *partRun) worst(all *recorder) []results.Sample {
 		if s.late {
 			phase = results.PhaseDrain
 		}
-		out = append(out, results.Sample{TS: seconds(s.due - t0), Phase: phase, ResponseUS: us(s.resp), ServiceUS: us(s.svc),
-			QueueingUS: us(s.que), Worker: s.worker, Seq: s.seq, Cause: p.events.cause(s.due, s.due+s.resp)})
+		out = append(out, results.Sample{
+			TS: seconds(s.due - t0), Phase: phase, ResponseUS: us(s.resp), ServiceUS: us(s.svc),
+			QueueingUS: us(s.que), Worker: s.worker, Seq: s.seq, Cause: p.events.cause(s.due, s.due+s.resp),
+		})
 	}
 	return out
 }

@@ -44,6 +44,7 @@ func (f *fakeTarget) Verify(_ context.Context, a *Auditor) error {
 	}
 	return ErrNothingStored
 }
+
 func (f *fakeTarget) Close() error {
 	if f.closing != nil {
 		f.closing()
@@ -60,8 +61,10 @@ func after(d time.Duration, ops []*Op) {
 }
 
 func testCell() results.Cell {
-	return results.Cell{Driver: "fake", Flush: "async", Repl: "none", Write: "pwrite", Topics: 2, Queues: 2, SizeBytes: 64, Producers: 8, Window: 1,
-		Arrival: "uniform", Keys: "uniform", Entropy: 1}
+	return results.Cell{
+		Driver: "fake", Flush: "async", Repl: "none", Write: "pwrite", Topics: 2, Queues: 2, SizeBytes: 64, Producers: 8, Window: 1,
+		Arrival: "uniform", Keys: "uniform", Entropy: 1,
+	}
 }
 
 // runPart runs one part against f in the time of the bubble.
@@ -77,8 +80,10 @@ func tryPart(ctx context.Context, dir string, f *fakeTarget, part results.Part, 
 	if change != nil {
 		change(w)
 	}
-	p := &partRun{wl: w, part: part, rate: rate, from: "given", driver: f, dir: dir, runID: 5, seed: 1,
-		report: func(Progress) {}, sleep: time.Sleep, target: &results.Target{}}
+	p := &partRun{
+		wl: w, part: part, rate: rate, from: "given", driver: f, dir: dir, runID: 5, seed: 1,
+		report: func(Progress) {}, sleep: time.Sleep, target: &results.Target{},
+	}
 	return p.do(ctx)
 }
 
@@ -189,7 +194,7 @@ func TestFailuresAreApart(t *testing.T) {
 			after(time.Millisecond, ops)
 		}
 		r := runPart(t, f, results.PartOpen, 1000, nil).res
-		require.EqualValues(t, map[string]int64{"no space": 200}, r.Counts.Failed)
+		require.Equal(t, map[string]int64{"no space": 200}, r.Counts.Failed)
 		require.EqualValues(t, 1800, r.Counts.Acked)
 		require.EqualValues(t, 1800, r.Latency.Response.N)
 		require.EqualValues(t, 200, r.Latency.Failed.N)

@@ -39,7 +39,7 @@ func TestPayloadFiller(t *testing.T) {
 	p.fill(a, 1, 0)
 	p.fill(b, 2, 0)
 	require.NotEqual(t, a[HeaderBytes:HeaderBytes+64], b[HeaderBytes:HeaderBytes+64])
-	require.Equal(t, 496, len(bytes.TrimRight(a[HeaderBytes:], "\x00")))
+	require.Len(t, bytes.TrimRight(a[HeaderBytes:], "\x00"), 496)
 }
 
 // Shows that making a body allocates nothing.

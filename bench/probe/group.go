@@ -193,7 +193,7 @@ func (s *session) groupRound(ctx context.Context, c *groupCell, f file, size int
 			now := time.Now()
 			h.add(now.Sub(last))
 			if last = now; !now.Before(until) || ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the probe ends with its context
 			}
 		}
 	})

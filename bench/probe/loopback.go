@@ -39,18 +39,18 @@ func (s *session) loopback(ctx context.Context, n int, serve func(net.Conn) erro
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }() // nothing of it is kept
 	clients, servers := make([]net.Conn, n), make([]net.Conn, n)
 	var d net.Dialer
 	for i := range n {
 		if clients[i], err = d.DialContext(ctx, "tcp", l.Addr().String()); err != nil {
 			return err
 		}
-		defer clients[i].Close()
+		defer func() { _ = clients[i].Close() }() // nothing of it is kept
 		if servers[i], err = l.Accept(); err != nil {
 			return err
 		}
-		defer servers[i].Close()
+		defer func() { _ = servers[i].Close() }() // nothing of it is kept
 	}
 	stop := context.AfterFunc(ctx, func() {
 		for i := range n {
@@ -67,7 +67,7 @@ func (s *session) loopback(ctx context.Context, n int, serve func(net.Conn) erro
 			return nil
 		})
 		g.Go("client", func(context.Context) error {
-			defer clients[i].Close()
+			defer func() { _ = clients[i].Close() }() // nothing of it is kept
 			if err := drive(ctx, i, clients[i]); err != nil && ctx.Err() == nil {
 				return err
 			}
@@ -172,7 +172,7 @@ func (s *session) drivePipeline(ctx context.Context, h *hist, c net.Conn, until 
 				return err
 			}
 			if now = time.Now(); h.n > 0 && !now.Before(until) || ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // the probe ends with its context
 			}
 		}
 		if _, err := r.Discard(responseBytes); err != nil {

@@ -134,7 +134,7 @@ func TestMemoryFileSystemIsFlagged(t *testing.T) {
 	if err := unix.Statfs("/dev/shm", &st); err != nil || st.Type != tmpfsMagic {
 		t.Skip("no tmpfs at /dev/shm")
 	}
-	dir, err := os.MkdirTemp("/dev/shm", "probe-test-*")
+	dir, err := os.MkdirTemp("/dev/shm", "probe-test-*") //nolint:usetesting // it has to be tmpfs
 	require.NoError(t, err)
 	defer func() { require.NoError(t, os.RemoveAll(dir)) }()
 	p, err := Run(t.Context(), Options{Dir: dir, Budget: time.Second})

@@ -136,8 +136,10 @@ func (n *sender) Send(ops []*bench.Op) {
 // Counters implements [bench.Session].
 func (s *session) Counters() bench.Counters {
 	st := s.store.Stats()
-	return bench.Counters{LogBytes: st.RecordBytes, Flushes: &st.Flushes, Writes: &st.Writes, PreparedBytes: st.PreparedBytes,
-		Unprepared: st.UnpreparedSegments, Stalls: st.Stalls}
+	return bench.Counters{
+		LogBytes: st.RecordBytes, Flushes: &st.Flushes, Writes: &st.Writes, PreparedBytes: st.PreparedBytes,
+		Unprepared: st.UnpreparedSegments, Stalls: st.Stalls,
+	}
 }
 
 // Config implements [bench.Session].

@@ -20,10 +20,13 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func smallPlan(t *testing.T, cells []results.Cell, change func(*engine.Options)) bench.Plan {
+	t.Helper()
 	return bench.Plan{
 		Cells: cells, Reps: 1, OutDir: filepath.Join(t.TempDir(), "run"),
-		Base: bench.Workload{Duration: 300 * time.Millisecond, Warmup: 50 * time.Millisecond, Grace: 10 * time.Second, Seed: 3, Workers: 1,
-			MaxBytes: 8 << 20, SegmentBytes: 1 << 20, Tags: true, Keys: true},
+		Base: bench.Workload{
+			Duration: 300 * time.Millisecond, Warmup: 50 * time.Millisecond, Grace: 10 * time.Second, Seed: 3, Workers: 1,
+			MaxBytes: 8 << 20, SegmentBytes: 1 << 20, Tags: true, Keys: true,
+		},
 		Drivers: map[string]bench.Driver{"embedded": embedded.Driver{Options: func(o *engine.Options) {
 			o.QueueFileBytes, o.MaxHashSlots, o.MaxIndexEntries = 6000, 1000, 4000
 			if change != nil {
@@ -34,8 +37,10 @@ func smallPlan(t *testing.T, cells []results.Cell, change func(*engine.Options))
 }
 
 func cellOf(flush, write string) results.Cell {
-	return results.Cell{Driver: "embedded", Flush: flush, Repl: "none", Write: write, Topics: 5, Queues: 3, SizeBytes: 512, Producers: 16, Window: 2,
-		Arrival: "uniform", Keys: "zipf:0.99", Entropy: 1}
+	return results.Cell{
+		Driver: "embedded", Flush: flush, Repl: "none", Write: write, Topics: 5, Queues: 3, SizeBytes: 512, Producers: 16, Window: 2,
+		Arrival: "uniform", Keys: "zipf:0.99", Entropy: 1,
+	}
 }
 
 // Shows for every flush and write mode that a run over real files, rolls included, reads back

@@ -239,7 +239,7 @@ func complete(a *Append, err error) {
 // ignoreDone hides the error of a wait that ended because the store closes.
 func ignoreDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // that is what it is for
 	}
 	return err
 }

@@ -26,6 +26,7 @@ func BenchmarkAppend(b *testing.B) {
 }
 
 func benchmarkAppend(b *testing.B, o Options, size, outstanding, topics int) {
+	b.Helper()
 	o.Dir = b.TempDir()
 	s, err := Open(context.Background(), o)
 	if err != nil {
@@ -37,7 +38,7 @@ func benchmarkAppend(b *testing.B, o Options, size, outstanding, topics int) {
 	}
 	pad := make([]byte, size+64<<10)
 	rng := rand.NewChaCha8([32]byte{})
-	rng.Read(pad) //nolint:errcheck // never fails
+	rng.Read(pad) // never fails
 	names := make([]string, topics)
 	for i := range names {
 		names[i] = fmt.Sprintf("Topic%05d", i)

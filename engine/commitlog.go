@@ -49,7 +49,6 @@ type CommitLog struct {
 	failed   error // poisoned: nothing is written or acked any more
 	closing  bool  // no more appends; what has an offset is still written
 	verbatim bool  // AppendRaw came last: next queue offsets are those of the dispatched queues
-	retain   int64
 
 	role    sync.Mutex // the right to write
 	scratch []byte     // 2 pages, under role
@@ -78,7 +77,7 @@ func newCommitLog(o *Options, files *mappedfile.MappedFileQueue, queues *queueTa
 		flushKick: make(chan struct{}, 1),
 	}
 	l.acks.marks = o.AckMarks
-	l.delays, _ = parseDelayLevels(o.MessageDelay) //nolint:errcheck // Validate has seen it
+	l.delays, _ = parseDelayLevels(o.MessageDelay) // Validate has seen it
 	l.confirm.Store(math.MaxInt64)
 	return l
 }
@@ -663,7 +662,7 @@ func (l *CommitLog) runFlusher(ctx context.Context) error {
 		}
 		last = time.Now()
 		if err := l.flushWritten(); err != nil {
-			return nil //nolint:nilerr // the store is poisoned; whoever waits has been told
+			return nil // the store is poisoned; whoever waits has been told
 		}
 	}
 }

@@ -34,7 +34,7 @@ func (d *Dispatcher) run(ctx context.Context) error {
 	for {
 		if !held {
 			if err := d.l.visible.Wait(ctx, seen+1); err != nil {
-				return nil //nolint:nilerr // the store closes, or is poisoned and has said so
+				return nil // the store closes, or is poisoned and has said so
 			}
 		}
 		seen = d.l.visible.Load()

@@ -25,7 +25,7 @@ func Reboot(fsys vfs.FS, root string) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	for slot := range int64(2) {
 		b := make([]byte, stateSlotBytes)
-		n, _ := f.ReadAt(b, slot*stateSlotBytes) //nolint:errcheck // a short slot does not parse
+		n, _ := f.ReadAt(b, slot*stateSlotBytes) // a short slot does not parse
 		if n < 8 {
 			continue
 		}

@@ -86,7 +86,7 @@ func failingRun(t *testing.T, flush engine.FlushMode, write engine.WriteMode, ru
 		require.NoError(t, err, name)
 		rep, err := crashtest.Audit(ctx, s, h.src, h.seen())
 		require.NoError(t, err, "%s: %+v", name, s.Recovery())
-		require.Zero(t, len(rep.Lost), "%s: %s: %+v", name, rep.LostText(), s.Recovery())
+		require.Empty(t, rep.Lost, "%s: %s: %+v", name, rep.LostText(), s.Recovery())
 		require.NoError(t, s.Close(), name)
 	}
 	return hits() > 0

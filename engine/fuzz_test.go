@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"os"
 	"path"
 	"testing"
@@ -68,7 +67,7 @@ func FuzzRecover(f *testing.F) {
 		s, err := Open(ctx, o)
 		if err != nil {
 			var damage *CorruptionError
-			require.True(t, errors.As(err, &damage), "%v", err)
+			require.ErrorAs(t, err, &damage)
 			return
 		}
 		end := s.Recovery().End
@@ -99,7 +98,7 @@ func checkServed(t *testing.T, s *Store) (n int) {
 				var got message.Record
 				require.NoError(t, message.ParseRecord(rec, &got))
 				require.NoError(t, got.CheckCRC())
-				require.Equal(t, q, QueueName{string(got.Topic), got.QueueID})
+				require.Equal(t, QueueName{string(got.Topic), got.QueueID}, q)
 				require.Equal(t, off, got.QueueOffset)
 				n++
 			})

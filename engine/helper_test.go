@@ -42,10 +42,10 @@ func small(fs vfs.FS, dir string) Options {
 	}
 }
 
-func open(t testing.TB, o Options) *Store {
-	t.Helper()
+func open(tb testing.TB, o Options) *Store {
+	tb.Helper()
 	s, err := Open(context.Background(), o)
-	require.NoError(t, err)
+	require.NoError(tb, err)
 	return s
 }
 
@@ -59,8 +59,8 @@ type sent struct {
 }
 
 // fill appends n records over a few queues, seeded, and returns them in order.
-func fill(t testing.TB, s *Store, seed uint64, n int) []sent {
-	t.Helper()
+func fill(tb testing.TB, s *Store, seed uint64, n int) []sent {
+	tb.Helper()
 	rng := rand.New(rand.NewPCG(seed, 1))
 	var all []sent
 	for i := range n {
@@ -70,7 +70,7 @@ func fill(t testing.TB, s *Store, seed uint64, n int) []sent {
 			m.body[j] = byte(rng.Uint32())
 		}
 		res, err := s.Append(context.Background(), record(m.topic, m.queue, m.body, m.key))
-		require.NoError(t, err)
+		require.NoError(tb, err)
 		m.res = res
 		all = append(all, m)
 	}
@@ -78,39 +78,39 @@ func fill(t testing.TB, s *Store, seed uint64, n int) []sent {
 }
 
 // check reads everything back by queue offset, position and key.
-func check(t testing.TB, s *Store, all []sent) {
-	t.Helper()
+func check(tb testing.TB, s *Store, all []sent) {
+	tb.Helper()
 	ctx := context.Background()
-	require.NoError(t, s.WaitDispatchedPos(ctx, s.Visible()))
+	require.NoError(tb, s.WaitDispatchedPos(ctx, s.Visible()))
 	for _, m := range all {
 		r, err := s.Get(m.topic, m.queue, m.res.QueueOffset, 1, 1<<20)
-		require.NoError(t, err)
-		require.Equal(t, ReadFound, r.Status, "%s/%d at %d", m.topic, m.queue, m.res.QueueOffset)
-		requireRecord(t, r, m)
+		require.NoError(tb, err)
+		require.Equal(tb, ReadFound, r.Status, "%s/%d at %d", m.topic, m.queue, m.res.QueueOffset)
+		requireRecord(tb, r, m)
 		r.Release()
 		r, err = s.Lookup(m.res.Pos)
-		require.NoError(t, err)
-		requireRecord(t, r, m)
+		require.NoError(tb, err)
+		requireRecord(tb, r, m)
 		r.Release()
 		if s.index != nil {
 			found, err := s.QueryKey(m.topic, m.key, 64, 0, 1<<62)
-			require.NoError(t, err)
-			require.Contains(t, found, m.res.Pos, "key %s", m.key)
+			require.NoError(tb, err)
+			require.Contains(tb, found, m.res.Pos, "key %s", m.key)
 		}
 	}
-	require.Zero(t, s.Stats().OrderViolations)
+	require.Zero(tb, s.Stats().OrderViolations)
 }
 
-func requireRecord(t testing.TB, r *ReadResult, m sent) {
-	t.Helper()
-	require.Equal(t, 1, r.Count())
+func requireRecord(tb testing.TB, r *ReadResult, m sent) {
+	tb.Helper()
+	require.Equal(tb, 1, r.Count())
 	r.Each(func(rec []byte) {
 		var got message.Record
-		require.NoError(t, message.ParseRecord(rec, &got))
-		require.NoError(t, got.CheckCRC())
-		require.Equal(t, m.topic, string(got.Topic))
-		require.Equal(t, m.res.Pos, got.PhysicalOffset)
-		require.Equal(t, m.res.QueueOffset, got.QueueOffset)
-		require.Equal(t, m.body, append([]byte{}, got.Body...))
+		require.NoError(tb, message.ParseRecord(rec, &got))
+		require.NoError(tb, got.CheckCRC())
+		require.Equal(tb, m.topic, string(got.Topic))
+		require.Equal(tb, m.res.Pos, got.PhysicalOffset)
+		require.Equal(tb, m.res.QueueOffset, got.QueueOffset)
+		require.Equal(tb, m.body, append([]byte{}, got.Body...))
 	})
 }

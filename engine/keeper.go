@@ -133,7 +133,7 @@ func (k *keeper) run(ctx context.Context) error {
 // lost; but on a full disk appends are refused until a try succeeds.
 func (k *keeper) trouble(err error) {
 	if IsFull(err) {
-		u, _ := k.s.o.FS.Usage(k.s.o.Dir) //nolint:errcheck // the figure is only for the text
+		u, _ := k.s.o.FS.Usage(k.s.o.Dir) // the figure is only for the text
 		err = &SpaceError{Path: k.s.o.Dir, Need: derivedSpace, Have: u.Avail, Err: err}
 		k.s.refuseAppends(refusedDerived, err)
 		return

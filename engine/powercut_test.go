@@ -219,7 +219,7 @@ func (h *history) verify(t *testing.T, o engine.Options, x cut, all []crashtest.
 		require.True(t, slices.Equal(all[:len(rep.Found)], rep.Found), "%s: not the front of the log", name)
 	}
 	if o.Flush == engine.SyncFlush {
-		require.Zero(t, len(rep.Lost), "%s: %s: %+v", name, rep.LostText(), report)
+		require.Empty(t, rep.Lost, "%s: %s: %+v", name, rep.LostText(), report)
 	}
 	end := int64(0)
 	for _, a := range rep.Lost {

@@ -2,9 +2,10 @@ package engine
 
 import (
 	"encoding/binary"
-	"rmq/engine/format"
 	"sync"
 	"sync/atomic"
+
+	"rmq/engine/format"
 )
 
 const (

@@ -3,7 +3,6 @@ package engine
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -62,8 +61,12 @@ func TestReopenAfterKill(t *testing.T) {
 // TestQueuesAreRebuilt proves that queues and index, lost or damaged, come back from the log.
 func TestQueuesAreRebuilt(t *testing.T) {
 	for _, lost := range [][]string{
-		{"consumequeue", "rmq/queues.journal", "rmq/queues"}, {"index"}, {"rmq"}, {"rmq", "consumequeue", "index"},
-		{"checkpoint"}, {"rmq/state"},
+		{"consumequeue", "rmq/queues.journal", "rmq/queues"},
+		{"index"},
+		{"rmq"},
+		{"rmq", "consumequeue", "index"},
+		{"checkpoint"},
+		{"rmq/state"},
 	} {
 		t.Run(fmt.Sprint(lost), func(t *testing.T) {
 			o := small(vfs.OS, t.TempDir())
@@ -169,7 +172,7 @@ func TestDamageBelowFlushed(t *testing.T) {
 	for range 2 {
 		_, err = Open(context.Background(), copied)
 		var damage *CorruptionError
-		require.True(t, errors.As(err, &damage), "%v", err)
+		require.ErrorAs(t, err, &damage)
 		require.Equal(t, hit, damage.Offset)
 	}
 }

@@ -144,7 +144,7 @@ func TestRetentionCrash(t *testing.T) {
 	require.NoError(t, s.Close())
 	next := map[string]int64{}
 	for _, m := range all {
-		next[m.topic+string(rune('0'+m.queue))] = m.res.QueueOffset + 1
+		next[m.topic+string('0'+m.queue)] = m.res.QueueOffset + 1
 	}
 	for i, img := range killed {
 		require.NoError(t, Reboot(img, "/s"))
@@ -152,12 +152,12 @@ func TestRetentionCrash(t *testing.T) {
 		s := open(t, o)
 		require.LessOrEqual(t, s.Min(), first, "image %d", i)
 		for _, m := range fill(t, s, 10, 30) {
-			k := m.topic + string(rune('0'+m.queue))
+			k := m.topic + string('0'+m.queue)
 			require.Equal(t, next[k], m.res.QueueOffset, "image %d: %s", i, k)
 			next[k]++
 		}
 		for _, m := range all {
-			next[m.topic+string(rune('0'+m.queue))] = m.res.QueueOffset + 1
+			next[m.topic+string('0'+m.queue)] = m.res.QueueOffset + 1
 		}
 		require.NoError(t, s.Close())
 	}

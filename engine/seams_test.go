@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -218,7 +217,7 @@ func TestStoreInUse(t *testing.T) {
 	defer s.Close()
 	_, err := Open(context.Background(), o)
 	var locked *vfs.LockedError
-	require.True(t, errors.As(err, &locked), "%v", err)
+	require.ErrorAs(t, err, &locked)
 	require.ErrorContains(t, err, fmt.Sprint(os.Getpid()))
 }
 

@@ -124,7 +124,7 @@ func (s *stateFile) close() error { return s.f.Close() }
 
 // bootID tells one start of the machine from the next; empty where the system has none.
 func bootID() string {
-	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") //nolint:errcheck // empty is the answer then
+	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // empty is the answer then
 	return strings.TrimSpace(string(b))
 }
 

@@ -160,8 +160,8 @@ func (c *indexCursor) close() {
 	}
 }
 
-func (c *indexCursor) fault(kind string, offset int64, text string, args ...any) {
-	c.add(Finding{Severity: Fault, Kind: kind, Path: c.file.path, Offset: offset, Pos: positionless, Text: fmt.Sprintf(text, args...)})
+func (c *indexCursor) fault(offset int64, text string, args ...any) {
+	c.add(Finding{Severity: Fault, Kind: KindIndex, Path: c.file.path, Offset: offset, Pos: positionless, Text: fmt.Sprintf(text, args...)})
 }
 
 func (c *indexCursor) entryPos(n int32) int64 {
@@ -214,17 +214,17 @@ func (c *indexCursor) openNext() error {
 		return errors.Join(err, f.Close())
 	}
 	if raw := int32(binary.BigEndian.Uint32(b[36:])); raw < 0 || raw > c.s.o.MaxIndexEntries {
-		c.fault(KindIndex, 36, "the number of the next entry is %d, files have %d", raw, c.s.o.MaxIndexEntries)
+		c.fault(36, "the number of the next entry is %d, files have %d", raw, c.s.o.MaxIndexEntries)
 		c.head.Count = min(max(c.head.Count, 1), c.s.o.MaxIndexEntries)
 		if raw < 0 {
 			return f.Close()
 		}
 	}
 	if c.head.BeginTime > c.head.EndTime {
-		c.fault(KindIndex, 0, "begin time %d is after end time %d", c.head.BeginTime, c.head.EndTime)
+		c.fault(0, "begin time %d is after end time %d", c.head.BeginTime, c.head.EndTime)
 	}
 	if c.head.BeginOffset > c.head.EndOffset {
-		c.fault(KindIndex, 16, "begin offset %d is after end offset %d", c.head.BeginOffset, c.head.EndOffset)
+		c.fault(16, "begin offset %d is after end offset %d", c.head.BeginOffset, c.head.EndOffset)
 	}
 	c.heads = append(c.heads, c.head)
 	c.f, c.n, c.from, c.buf = f, 0, 0, c.buf[:0]
@@ -255,22 +255,22 @@ func (c *indexCursor) read() error {
 	at := c.entryPos(c.n)
 	switch {
 	case e.Hash < 0:
-		c.fault(KindIndex, at, "entry %d has the negative hash %d", c.n, e.Hash)
+		c.fault(at, "entry %d has the negative hash %d", c.n, e.Hash)
 	default:
 		slot := e.Hash % c.s.o.MaxHashSlots
 		if e.Prev != c.slots[slot] {
-			c.fault(KindIndex, at+16, "entry %d points back to entry %d, its chain (slot %d) goes on at %d", c.n, e.Prev, slot, c.slots[slot])
+			c.fault(at+16, "entry %d points back to entry %d, its chain (slot %d) goes on at %d", c.n, e.Prev, slot, c.slots[slot])
 		}
 		c.slots[slot] = c.n
 	}
 	if e.SecondsDiff < 0 {
-		c.fault(KindIndex, at+12, "entry %d is %d seconds before the file's begin time", c.n, e.SecondsDiff)
+		c.fault(at+12, "entry %d is %d seconds before the file's begin time", c.n, e.SecondsDiff)
 	}
 	if c.n == 1 && e.Offset != c.head.BeginOffset {
-		c.fault(KindIndex, 16, "begin offset is %d, entry 1 stands for %d", c.head.BeginOffset, e.Offset)
+		c.fault(16, "begin offset is %d, entry 1 stands for %d", c.head.BeginOffset, e.Offset)
 	}
 	if c.n == c.head.Count-1 && e.Offset != c.head.EndOffset {
-		c.fault(KindIndex, 24, "end offset is %d, the last entry stands for %d", c.head.EndOffset, e.Offset)
+		c.fault(24, "end offset is %d, the last entry stands for %d", c.head.EndOffset, e.Offset)
 	}
 	c.e, c.ok = e, true
 	c.count++
@@ -300,17 +300,17 @@ func (c *indexCursor) finish() error {
 			}
 			if have != want {
 				if wrong++; wrong <= 8 {
-					c.fault(KindIndex, format.IndexHeaderBytes+int64(at+i)*format.IndexSlotBytes, "slot %d names entry %d, its newest is %d", at+i, have, want)
+					c.fault(format.IndexHeaderBytes+int64(at+i)*format.IndexSlotBytes, "slot %d names entry %d, its newest is %d", at+i, have, want)
 				}
 			}
 		}
 		at += k
 	}
 	if wrong > 8 {
-		c.fault(KindIndex, format.IndexHeaderBytes, "%d slots are wrong in all", wrong)
+		c.fault(format.IndexHeaderBytes, "%d slots are wrong in all", wrong)
 	}
 	if used != c.head.UsedSlots {
-		c.fault(KindIndex, 32, "the header counts %d used slots, there are %d", c.head.UsedSlots, used)
+		c.fault(32, "the header counts %d used slots, there are %d", c.head.UsedSlots, used)
 	}
 	return nil
 }
@@ -414,14 +414,14 @@ func (x *indexCheck) time(r *message.Record) {
 	c := x.c
 	at := c.entryPos(c.n)
 	if c.n == 1 && c.head.BeginTime != r.StoreTimestamp {
-		c.fault(KindIndex, 0, "begin time is %d, the record of entry 1 was stored at %d", c.head.BeginTime, r.StoreTimestamp)
+		c.fault(0, "begin time is %d, the record of entry 1 was stored at %d", c.head.BeginTime, r.StoreTimestamp)
 	}
 	if c.n == c.head.Count-1 && c.head.EndTime != r.StoreTimestamp {
-		c.fault(KindIndex, 8, "end time is %d, the record of the last entry was stored at %d", c.head.EndTime, r.StoreTimestamp)
+		c.fault(8, "end time is %d, the record of the last entry was stored at %d", c.head.EndTime, r.StoreTimestamp)
 	}
 	// Entry 1 of a file that follows another one counts from that one's end.
 	if want := min(max((r.StoreTimestamp-c.head.BeginTime)/1000, 0), 1<<31-1); c.n > 1 && int64(c.e.SecondsDiff) != want {
-		c.fault(KindIndex, at+12, "entry %d says %d seconds after the begin time, its record was stored %d after it", c.n, c.e.SecondsDiff, want)
+		c.fault(at+12, "entry %d says %d seconds after the begin time, its record was stored %d after it", c.n, c.e.SecondsDiff, want)
 	}
 }
 
@@ -443,8 +443,10 @@ func (x *indexCheck) flush() {
 	if x.missAtEnd && x.s.unclean() {
 		sev, why = Note, ": the next start indexes them"
 	}
-	x.add(Finding{Severity: sev, Kind: KindMissing, Path: x.s.o.IndexDir, Offset: -1, Pos: x.missFrom,
-		Text: fmt.Sprintf("%d keys of %d records from %d to %d are not in the index%s", x.missKeys, x.missRecords, x.missFrom, x.missTo, why)})
+	x.add(Finding{
+		Severity: sev, Kind: KindMissing, Path: x.s.o.IndexDir, Offset: -1, Pos: x.missFrom,
+		Text: fmt.Sprintf("%d keys of %d records from %d to %d are not in the index%s", x.missKeys, x.missRecords, x.missFrom, x.missTo, why),
+	})
 	x.missRecords, x.missKeys = 0, 0
 }
 
@@ -456,8 +458,10 @@ func (x *indexCheck) finish(end int64) error {
 			if x.s.state != nil && x.s.state.IndexEnd >= x.s.low() && len(x.s.indexes) == 0 {
 				sev = Fault
 			}
-			x.add(Finding{Severity: sev, Kind: KindIndex, Path: x.s.o.IndexDir, Offset: -1, Pos: -1,
-				Text: fmt.Sprintf("there is no index for the %d keys in the log", x.keys)})
+			x.add(Finding{
+				Severity: sev, Kind: KindIndex, Path: x.s.o.IndexDir, Offset: -1, Pos: -1,
+				Text: fmt.Sprintf("there is no index for the %d keys in the log", x.keys),
+			})
 		}
 		return nil
 	}

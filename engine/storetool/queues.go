@@ -46,19 +46,6 @@ func (v *queueView) dir(topic string, id int32) string {
 	return path.Join(v.s.o.QueueDir, topic, strconv.Itoa(int(id)))
 }
 
-// limit is the number of the first entry for which there is no room, files and journal together.
-func (v *queueView) limit() int64 {
-	n := int64(0)
-	if v.files != nil && len(v.files.files) > 0 {
-		last := v.files.files[len(v.files.files)-1]
-		n = (last.start + last.size) / format.CQEntryBytes
-	}
-	if v.j != nil {
-		n = max(n, v.j.n)
-	}
-	return n
-}
-
 // place is the file and the offset in it of entry n.
 func (v *queueView) place(topic string, id int32, n int64) (string, int64) {
 	if v.j != nil && n >= v.j.base {
@@ -204,7 +191,6 @@ type queueChecks struct {
 	lookup  map[string]*queueCheck
 	lost    int64 // how many ranges of damage there were
 	damaged []damage
-	entry   []byte
 }
 
 // flushAt bounds the memory that waiting comparisons take.
@@ -322,10 +308,10 @@ func (c *queueChecks) flush(q *queueCheck) error {
 			n := n + int64(i/format.CQEntryBytes)
 			have, _ := format.ParseCQEntry(b[i:])
 			want, _ := format.ParseCQEntry(want[i:])
-			switch {
-			case have == want:
+			switch have {
+			case want:
 				missing(n)
-			case have == format.CQEntry{}:
+			case (format.CQEntry{}):
 				if missFrom < 0 {
 					missFrom = n
 				}

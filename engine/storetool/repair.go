@@ -126,8 +126,10 @@ func Repair(ctx context.Context, o Options, ro RepairOptions) (*RepairReport, er
 	if err != nil {
 		return nil, err
 	}
-	r := &repairer{s: s, o: ro, fs: s.o.FS, dropped: map[queueKey]*Dropped{}, offsets: map[string]*offsetRule{},
-		rep: &RepairReport{InPlace: ro.InPlace, Cut: -1}}
+	r := &repairer{
+		s: s, o: ro, fs: s.o.FS, dropped: map[queueKey]*Dropped{}, offsets: map[string]*offsetRule{},
+		rep: &RepairReport{InPlace: ro.InPlace, Cut: -1},
+	}
 	locks, err := r.lock()
 	defer func() {
 		for _, l := range slices.Backward(locks) {
@@ -375,7 +377,7 @@ func (r *repairer) keep(ctx context.Context, from, to int64) error {
 		if err != nil {
 			return err
 		}
-		if err := r.copyRange(ctx, seg.path, a-seg.start, name, 0, used-a, used-a); err != nil {
+		if err := r.copyRange(ctx, seg.path, a-seg.start, name, used-a, used-a); err != nil {
 			return err
 		}
 	}
@@ -383,12 +385,12 @@ func (r *repairer) keep(ctx context.Context, from, to int64) error {
 }
 
 // copyRange copies n bytes into a file of the given size; what is zeros stays a hole.
-func (r *repairer) copyRange(ctx context.Context, from string, fromOff int64, to string, toOff, n, size int64) error {
+func (r *repairer) copyRange(ctx context.Context, from string, fromOff int64, to string, n, size int64) error {
 	in, err := r.fs.OpenFile(from, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
-	defer in.Close() // read only
+	defer func() { _ = in.Close() }() // read only
 	out, err := r.fs.OpenFile(to, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
@@ -418,7 +420,7 @@ func (r *repairer) copyRange(ctx context.Context, from string, fromOff int64, to
 			break
 		}
 		if !allZero(b[:k]) {
-			_, err = out.WriteAt(b[:k], toOff+at)
+			_, err = out.WriteAt(b[:k], at)
 		}
 		at += int64(k)
 	}

@@ -93,7 +93,7 @@ func (r *repairer) copyLog(ctx context.Context) error {
 			break
 		}
 		n := max(min(r.end, seg.start+seg.have)-seg.start, 0)
-		if err := r.copyRange(ctx, seg.path, 0, path.Join(r.logDir, format.FileName(seg.start)), 0, n, size); err != nil {
+		if err := r.copyRange(ctx, seg.path, 0, path.Join(r.logDir, format.FileName(seg.start)), n, size); err != nil {
 			return err
 		}
 	}
@@ -271,7 +271,7 @@ func (r *repairer) copyTree(ctx context.Context, from, to string) error {
 		if !st.Mode().IsRegular() {
 			return nil
 		}
-		return r.copyRange(ctx, from, 0, to, 0, st.Size(), st.Size())
+		return r.copyRange(ctx, from, 0, to, st.Size(), st.Size())
 	}
 	if err := r.fs.MkdirAll(to, 0o755); err != nil {
 		return err
@@ -398,7 +398,7 @@ func (r *repairer) cutInPlace(ctx context.Context) error {
 		if seg.size > size {
 			to, err := r.aside("commitlog-" + format.FileName(seg.start+size))
 			if err == nil {
-				err = r.copyRange(ctx, seg.path, size, to, 0, seg.size-size, seg.size-size)
+				err = r.copyRange(ctx, seg.path, size, to, seg.size-size, seg.size-size)
 			}
 			if err != nil {
 				return err

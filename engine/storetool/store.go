@@ -57,7 +57,7 @@ var (
 type inputError string
 
 func (e inputError) Error() string   { return string(e) }
-func (inputError) Is(err error) bool { return err == ErrInput } //nolint:errorlint // it is the sentinel
+func (inputError) Is(err error) bool { return err == ErrInput } // it is the sentinel
 
 // Store is a directory opened for looking. Not for concurrent use.
 type Store struct {
@@ -374,7 +374,7 @@ func readFile(fsys vfs.FS, name string) (b []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close() // read only
+	defer func() { _ = f.Close() }() // read only
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err

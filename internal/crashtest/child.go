@@ -56,7 +56,7 @@ func Child() {
 		err = c.append(context.Background(), os.Stdout)
 	}
 	if err != nil {
-		_, _ = os.Stderr.WriteString("crash child: " + err.Error() + "\n") //nolint:errcheck // nowhere left to say it
+		_, _ = os.Stderr.WriteString("crash child: " + err.Error() + "\n") // nowhere left to say it
 		os.Exit(1)
 	}
 	os.Exit(0)

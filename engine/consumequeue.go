@@ -95,6 +95,9 @@ func (e *queueGapError) Error() string {
 // comes before it is in the log any more, or the queues are being rebuilt from the log: then it is
 // closed with filler entries, so that every later record stands at its own offset.
 func (q *ConsumeQueue) put(queueOffset, pos int64, size int32, tags int64) error {
+	if q.t.pendingBytes() >= q.t.relieveAt.Load() {
+		q.t.relieve()
+	}
 	q.mu.Lock()
 	end := pos + int64(size)
 	if end <= q.end {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"rmq/engine/format"
 	"rmq/internal/vfs"
@@ -31,7 +32,7 @@ type queueTableOptions struct {
 	// Foreign says that somebody else has written the directory since: a journal counts for nothing.
 	Foreign bool
 
-	PendingBytes  int64 // memory for entries that wait for their file, a target; 0: 128 MiB
+	PendingBytes  int64 // memory for entries that wait for their file, a target, the ceiling is three times that; 0: 128 MiB
 	DirectEntries int   // a queue with so many entries waiting is written at a checkpoint; 0: 512
 	JournalBytes  int64 // the journal is made anew when it grows by so much; 0: 192 MiB
 }
@@ -53,6 +54,7 @@ type queueTable struct {
 	names map[string]string
 
 	rebuilding atomic.Bool
+	relieveAt  atomic.Int64 // pending bytes at which a put makes room itself
 
 	maint    sync.Mutex // held over I/O; guards what follows
 	buf      []byte
@@ -68,6 +70,8 @@ type queueTable struct {
 }
 
 const (
+	pendingCeiling  = 3               // times PendingBytes
+	overflowTime    = 2 * time.Second // a checkpoint spends on queues that wait for want of memory
 	queueCopyBytes  = 256 << 10 / format.CQEntryBytes * format.CQEntryBytes
 	maxTouchedFiles = 32
 )
@@ -80,6 +84,7 @@ func newQueueTable(o queueTableOptions) *queueTable {
 	setDefault(&o.DirectEntries, 512)
 	setDefault(&o.JournalBytes, 192<<20)
 	t := &queueTable{o: o, files: newQueueFiles(o.FS, maxQueueFiles), seed: maphash.MakeSeed(), strays: map[*ConsumeQueue][]int64{}, names: map[string]string{}}
+	t.relieveAt.Store(pendingCeiling * o.PendingBytes)
 	t.clearSyncs()
 	t.index.Store(newQueueIndex(64))
 	if o.JournalDir != "" {
@@ -303,18 +308,43 @@ func (t *queueTable) syncClassic() error {
 func (t *queueTable) checkpoint(ctx context.Context) error {
 	t.maint.Lock()
 	defer t.maint.Unlock()
-	if err := t.checkpointLocked(ctx); err != nil {
+	if err := t.checkpointLocked(ctx, t.o.PendingBytes, overflowTime); err != nil {
 		return fmt.Errorf("checkpoint of consume queues: %w", err)
 	}
 	return nil
 }
 
-func (t *queueTable) checkpointLocked(ctx context.Context) error {
+// relieve makes room on the putting goroutine when entries come faster than checkpoints write
+// them, or when there are no checkpoints yet, as in recovery. It waits for one that is running.
+func (t *queueTable) relieve() {
+	t.maint.Lock()
+	defer t.maint.Unlock()
+	ceiling := pendingCeiling * t.o.PendingBytes
+	if t.pendingBytes() < t.relieveAt.Load() {
+		return
+	}
+	if err := t.checkpointLocked(context.Background(), ceiling, time.Hour); err != nil {
+		// The checkpoints meet the same error and report it; here it costs memory.
+		t.o.Logger.Warn("no room made for queue entries", "err", err, "bytes", t.pendingBytes())
+	}
+	if left := t.pendingBytes(); left >= ceiling {
+		ceiling = left + t.o.PendingBytes // not again at once
+	}
+	t.relieveAt.Store(ceiling)
+}
+
+// checkpointLocked writes what waits in memory, with at most limit bytes left in it unless that
+// takes too long.
+func (t *queueTable) checkpointLocked(ctx context.Context, limit int64, patience time.Duration) error {
 	if err := t.reopen(); err != nil {
 		return err
 	}
 	covered := t.maxPos() // before the queues are looked at: everything below will be seen there
-	if err := t.writeOutAll(ctx, t.chooseOut()); err != nil {
+	direct, overflow := t.chooseOut(limit)
+	if err := t.writeOutAll(ctx, direct, time.Time{}); err != nil {
+		return err
+	}
+	if err := t.writeOutAll(ctx, overflow, time.Now().Add(patience)); err != nil {
 		return err
 	}
 	if err := t.syncClassic(); err != nil {
@@ -327,8 +357,9 @@ func (t *queueTable) checkpointLocked(ctx context.Context) error {
 	return t.writeJournal()
 }
 
-// writeOutAll writes the pending entries of queues into their files.
-func (t *queueTable) writeOutAll(ctx context.Context, queues []*ConsumeQueue) error {
+// writeOutAll writes the pending entries of queues into their files, up to a deadline unless it is
+// zero.
+func (t *queueTable) writeOutAll(ctx context.Context, queues []*ConsumeQueue, deadline time.Time) error {
 	if len(queues) == 0 {
 		return nil
 	}
@@ -341,6 +372,9 @@ func (t *queueTable) writeOutAll(ctx context.Context, queues []*ConsumeQueue) er
 		if i%64 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if i%64 == 0 && !deadline.IsZero() && time.Now().After(deadline) {
+			return nil
+		}
 		if err := t.writeOut(q, cache); err != nil {
 			return err
 		}
@@ -348,20 +382,20 @@ func (t *queueTable) writeOutAll(ctx context.Context, queues []*ConsumeQueue) er
 	return nil
 }
 
-// chooseOut picks the queues whose entries go into their files now.
-func (t *queueTable) chooseOut() []*ConsumeQueue {
+// chooseOut picks the queues whose entries go into their files now: those with many, and those
+// that have to because more than limit bytes wait.
+func (t *queueTable) chooseOut(limit int64) (out, overflow []*ConsumeQueue) {
 	type waiting struct {
 		q      *ConsumeQueue
 		oldest int64
 		bytes  int64
 	}
 	var (
-		out   []*ConsumeQueue
 		list  []waiting
 		bytes int64
 		unit  [format.CQEntryBytes]byte
 		e     [1]format.CQEntry
-		full  = t.pendingBytes() > t.o.PendingBytes
+		full  = t.pendingBytes() >= limit
 	)
 	for _, q := range t.all() {
 		q.mu.Lock()
@@ -379,19 +413,19 @@ func (t *queueTable) chooseOut() []*ConsumeQueue {
 		q.mu.Unlock()
 	}
 	// Blocks are a little larger than the entries in them, so this frees more than it counts.
-	excess := t.pendingBytes() - bytes - t.o.PendingBytes*3/4
-	if !full || excess <= t.o.PendingBytes/4 {
-		return out
+	excess := t.pendingBytes() - bytes - limit*3/4
+	if !full || excess < limit/4 {
+		return out, nil
 	}
 	slices.SortFunc(list, func(a, b waiting) int { return cmp.Compare(a.oldest, b.oldest) })
 	for _, w := range list {
 		if excess <= 0 {
 			break
 		}
-		out = append(out, w.q)
+		overflow = append(overflow, w.q)
 		excess -= w.bytes
 	}
-	return out
+	return out, overflow
 }
 
 // flushClassic writes everything put before the call into the classic files, durably, and leaves
@@ -430,7 +464,7 @@ func (t *queueTable) flushClassicLocked(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := t.writeOutAll(ctx, out); err != nil {
+	if err := t.writeOutAll(ctx, out, time.Time{}); err != nil {
 		return err
 	}
 	if err := t.syncClassic(); err != nil {

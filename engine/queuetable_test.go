@@ -691,6 +691,24 @@ func TestQueueDescriptors(t *testing.T) {
 	require.EqualValues(t, math.MaxInt64, table.classicPos(math.MaxInt64))
 }
 
+// TestQueueMemoryCeiling proves that entries never take much more memory than allowed, even when
+// nobody makes checkpoints, and that all of them are found afterwards.
+func TestQueueMemoryCeiling(t *testing.T) {
+	const limit = 256 << 10
+	table := newTable(t, queueTableOptions{JournalDir: testJournalDir, FileBytes: 20_000, PendingBytes: limit})
+	for i := range int64(200_000) {
+		require.NoError(t, table.get([]byte("T"), int32(i%100)).put(i/100, i*100, 100, i))
+		require.LessOrEqual(t, table.pendingBytes(), int64(pendingCeiling*limit+slabBytes/16))
+	}
+	var e [1]format.CQEntry
+	for i := int64(0); i < 200_000; i += 999 {
+		n, err := table.lookup("T", int32(i%100)).read(i/100, e[:])
+		require.NoError(t, err)
+		require.Equal(t, 1, n)
+		require.Equal(t, format.CQEntry{Offset: i * 100, Size: 100, TagsHash: i}, e[0])
+	}
+}
+
 // TestQueueFull proves that a full disk names the file, loses nothing, and is got over.
 func TestQueueFull(t *testing.T) {
 	fs := vfs.NewHeap()

@@ -20,6 +20,7 @@ func BenchmarkAppend(b *testing.B) {
 			})
 		}
 	}
+	b.Run("flush=async/size=1KiB/blocking", func(b *testing.B) { benchmarkBlocking(b, Options{}, 1024) })
 	b.Run("topics=10000/flush=async/size=1KiB/outstanding=64", func(b *testing.B) {
 		benchmarkAppend(b, Options{}, 1024, 64, 10000)
 	})
@@ -97,4 +98,34 @@ func benchmarkAppend(b *testing.B, o Options, size, outstanding, topics int) {
 		b.ReportMetric(float64(st.Records)/float64(st.Flushes), "msg/flush")
 	}
 	b.ReportMetric(float64(st.Records)/float64(max(st.Writes, 1)), "msg/write")
+}
+
+// benchmarkBlocking is one producer that waits for each ack.
+func benchmarkBlocking(b *testing.B, o Options, size int) {
+	b.Helper()
+	o.Dir = b.TempDir()
+	s, err := Open(context.Background(), o)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.WaitPrepared(context.Background()); err != nil {
+		b.Fatal(err)
+	}
+	body := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(body) // never fails
+	m := message.Message{Topic: "Topic", BornTimestamp: 1_700_000_000_000, BornHost: bornHost, StoreHost: storeHost, Body: body}
+	var rec []byte
+	b.SetBytes(int64(size))
+	b.ReportAllocs()
+	for n := uint64(0); b.Loop(); n++ {
+		binary.BigEndian.PutUint64(body, n)
+		if rec, err = message.AppendRecord(rec[:0], &m); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := s.Append(context.Background(), rec); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 }

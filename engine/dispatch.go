@@ -19,11 +19,30 @@ type Dispatcher struct {
 	// lastTime is the store time of the newest dispatched record.
 	lastTime atomic.Int64
 	err      error
+	batch    [dispatchBatch]dispatchItem
+	n        int         // items in batch
+	touched  int64       // keeps the compiler from dropping the loads of touch
 	trouble  func(error) // hears when derived files cannot be written, and nil when they can again
 }
 
+// dispatchBatch is how many records are parsed before they are applied. With many queues every
+// record misses the processor's caches in the queue table and in the index; the misses of a batch
+// are waited for together.
+const dispatchBatch = 32
+
+// dispatchItem is a parsed record, whose bytes are those that the reader holds.
+type dispatchItem struct {
+	pos  int64
+	rec  message.Record
+	hash uint64 // of the queue
+	q    *ConsumeQueue
+	keys indexKeys
+}
+
 func newDispatcher(l *CommitLog, queues *queueTable, index *indexService) *Dispatcher {
-	return &Dispatcher{l: l, queues: queues, index: index, reader: logReader{l: l}}
+	d := &Dispatcher{l: l, queues: queues, index: index}
+	d.reader = logReader{l: l, turn: d.applyBatch}
+	return d
 }
 
 // run dispatches what becomes visible until ctx ends or the store is poisoned. A derived file that
@@ -76,9 +95,10 @@ func (d *Dispatcher) advance(pos, end int64) error {
 			if at >= stop {
 				return false
 			}
-			d.apply(at, r)
+			d.add(at, r)
 			return d.err == nil
 		})
+		d.applyBatch()
 		if d.err != nil {
 			return d.err
 		}
@@ -95,18 +115,69 @@ func (d *Dispatcher) advance(pos, end int64) error {
 	return nil
 }
 
-// apply puts one record into its queue and the index.
-func (d *Dispatcher) apply(pos int64, r *message.Record) {
+// add takes one record into the batch.
+func (d *Dispatcher) add(pos int64, r *message.Record) {
+	it := &d.batch[d.n]
+	it.pos, it.rec, it.q, it.hash = pos, *r, nil, 0
 	if r.SysFlag.ConsumesOffset() {
-		q := d.queues.get(r.Topic, r.QueueID)
-		e := d.l.queueEntry(pos, r)
+		it.hash = d.queues.hash(r.Topic, r.QueueID)
+	}
+	if d.index != nil {
+		it.keys = d.index.keysOf(r)
+	}
+	if d.n++; d.n == len(d.batch) {
+		d.applyBatch()
+	}
+}
+
+// applyBatch puts the batch into queues and index, in log order, up to the first error.
+func (d *Dispatcher) applyBatch() {
+	items := d.batch[:d.n]
+	d.n = 0
+	if len(items) > 1 {
+		d.touch(items)
+	}
+	for i := range items {
+		if d.err != nil {
+			return
+		}
+		d.apply(&items[i])
+	}
+}
+
+// touch loads what the items will need, in loops without a branch that waits for a load.
+func (d *Dispatcher) touch(items []dispatchItem) {
+	for i := range items {
+		items[i].q = d.queues.likely(items[i].hash)
+	}
+	sum := int64(0)
+	for i := range items {
+		if q := items[i].q; q != nil {
+			sum += q.mark.Load()
+		}
+	}
+	if d.index != nil {
+		sum += d.index.touch(items)
+	}
+	d.touched = sum
+}
+
+// apply puts one record into its queue and the index.
+func (d *Dispatcher) apply(it *dispatchItem) {
+	r := &it.rec
+	if r.SysFlag.ConsumesOffset() {
+		q := it.q
+		if q == nil || q.id != r.QueueID || q.topic != string(r.Topic) {
+			q = d.queues.get(r.Topic, r.QueueID)
+		}
+		e := d.l.queueEntry(it.pos, r)
 		if err := q.put(r.QueueOffset, e.Offset, e.Size, e.TagsHash); err != nil {
 			d.err = err
 			return
 		}
 	}
 	if d.index != nil {
-		if err := d.index.put(r); err != nil {
+		if err := d.index.put(r, it.keys); err != nil {
 			d.err = err
 			return
 		}

@@ -38,8 +38,9 @@ type indexService struct {
 	mu      sync.RWMutex // guards the files' memory
 	files   []*indexFile
 	durable int64 // log position of the newest record in the index on disk, -1 for none
-	topic   []byte
-	prefix  int32 // Java's hash of topic and a '#'
+
+	topic  []byte // of the newest keysOf
+	prefix int32  // its hash
 }
 
 func newIndexService(o indexOptions) *indexService {
@@ -173,11 +174,56 @@ func (x *indexService) newest() int64 {
 	return -1
 }
 
-// put indexes the unique key and the keys of a record. Rolled-back transactions have none, and a
-// record that the index knows already is skipped.
-func (x *indexService) put(r *message.Record) error {
-	uniq, keys, _ := r.Properties.Scan()
-	if len(uniq) == 0 && len(keys) == 0 || r.SysFlag.Transaction() == message.FlagRollback {
+// indexKeys are the keys of a record. Its bytes are those of the record.
+type indexKeys struct {
+	uniq, keys []byte
+	prefix     int32 // Java's hash of the topic and a '#'
+	hash       int32 // of the first key
+}
+
+// keysOf is what put wants to know of a record. A rolled-back transaction has no keys. Only the
+// dispatcher calls it.
+func (x *indexService) keysOf(r *message.Record) indexKeys {
+	var k indexKeys
+	if r.SysFlag.Transaction() == message.FlagRollback {
+		return k
+	}
+	k.uniq, k.keys, _ = r.Properties.Scan()
+	if len(k.uniq) == 0 && len(k.keys) == 0 {
+		return k
+	}
+	if !bytes.Equal(x.topic, r.Topic) {
+		x.topic = append(x.topic[:0], r.Topic...)
+		x.prefix = format.IndexTopicHash(r.Topic)
+	}
+	k.prefix = x.prefix
+	if len(k.uniq) > 0 {
+		k.hash = format.IndexKeyHash(k.prefix, k.uniq)
+	}
+	return k
+}
+
+// touch loads the slots that items will need.
+func (x *indexService) touch(items []dispatchItem) (sum int64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if len(x.files) == 0 {
+		return 0
+	}
+	slots := x.files[len(x.files)-1].slots
+	if len(slots) == 0 {
+		return 0
+	}
+	for i := range items {
+		sum += int64(slots[uint(items[i].keys.hash)%uint(len(slots))])
+	}
+	return sum
+}
+
+// put indexes the unique key and the keys of a record. A record that the index knows already is
+// skipped.
+func (x *indexService) put(r *message.Record, k indexKeys) error {
+	if len(k.uniq) == 0 && len(k.keys) == 0 {
 		return nil
 	}
 	x.mu.Lock()
@@ -186,26 +232,30 @@ func (x *indexService) put(r *message.Record) error {
 	if err != nil || have < 0 {
 		return err
 	}
-	put := func(key []byte) error {
+	put := func(hash int32) error {
 		if have > 0 {
 			have--
 			return nil
 		}
-		return x.putKey(r, key)
+		f, err := x.current()
+		if err != nil {
+			return err
+		}
+		return f.put(hash, r.PhysicalOffset, r.StoreTimestamp)
 	}
-	if len(uniq) > 0 {
-		if err := put(uniq); err != nil {
+	if len(k.uniq) > 0 {
+		if err := put(k.hash); err != nil {
 			return err
 		}
 	}
-	for len(keys) > 0 {
-		key, rest, _ := bytes.Cut(keys, []byte{' '})
+	for rest := k.keys; len(rest) > 0; {
+		var key []byte
+		key, rest, _ = bytes.Cut(rest, []byte{' '})
 		if len(key) > 0 {
-			if err := put(key); err != nil {
+			if err := put(format.IndexKeyHash(k.prefix, key)); err != nil {
 				return err
 			}
 		}
-		keys = rest
 	}
 	return nil
 }
@@ -238,18 +288,6 @@ func (x *indexService) entriesOf(pos int64) (int, error) {
 		}
 	}
 	return have, nil
-}
-
-func (x *indexService) putKey(r *message.Record, key []byte) error {
-	f, err := x.current()
-	if err != nil {
-		return err
-	}
-	if !bytes.Equal(x.topic, r.Topic) {
-		x.topic = append(x.topic[:0], r.Topic...)
-		x.prefix = format.IndexTopicHash(r.Topic)
-	}
-	return f.put(format.IndexKeyHash(x.prefix, key), r.PhysicalOffset, r.StoreTimestamp)
 }
 
 // current is the file that takes the next entry. Called with mu held.

@@ -22,6 +22,8 @@ import (
 const testIndexDir = "store/index"
 
 // keyedRecord is a record as the dispatcher hands it to the index.
+func putRecord(x *indexService, r *message.Record) error { return x.put(r, x.keysOf(r)) }
+
 func keyedRecord(topic string, pos, millis int64, uniq, keys string) *message.Record {
 	var p message.Properties
 	if uniq != "" {
@@ -65,7 +67,7 @@ func (m *indexMachine) open(t require.TestingT, clean bool) {
 func (m *indexMachine) replay(t require.TestingT) {
 	for _, r := range m.log {
 		if r.PhysicalOffset >= m.min {
-			require.NoError(t, m.x.put(r))
+			require.NoError(t, putRecord(m.x, r))
 		}
 	}
 }
@@ -84,7 +86,7 @@ func (m *indexMachine) put(t *rapid.T) {
 		r.SysFlag = message.FlagRollback
 	}
 	m.log = append(m.log, r)
-	require.NoError(t, m.x.put(r))
+	require.NoError(t, putRecord(m.x, r))
 }
 
 func (m *indexMachine) checkpoint(t *rapid.T) {
@@ -296,7 +298,7 @@ func TestIndexTimes(t *testing.T) {
 	require.NoError(t, x.load(context.Background(), true, 0))
 	const begin = int64(1_700_000_000_000)
 	for i := range int64(20) {
-		require.NoError(t, x.put(keyedRecord("T", i*100, begin+i*2000, "", "k")))
+		require.NoError(t, putRecord(x, keyedRecord("T", i*100, begin+i*2000, "", "k")))
 	}
 	got, err := x.query("T", "k", 64, begin+8000, begin+12000)
 	require.NoError(t, err)
@@ -341,7 +343,7 @@ func TestIndexDescribesNothingUnsaved(t *testing.T) {
 	x := newIndexService(indexOptions{FS: fs, Dir: testIndexDir, Slots: 10, MaxEntries: 10, Clock: time.Now})
 	require.NoError(t, x.load(context.Background(), true, 0))
 	for i := range int64(25) {
-		require.NoError(t, x.put(keyedRecord("T", i*100, 1_700_000_000_000+i*1000, "", "k")))
+		require.NoError(t, putRecord(x, keyedRecord("T", i*100, 1_700_000_000_000+i*1000, "", "k")))
 		if i%4 == 3 {
 			require.NoError(t, x.checkpoint(context.Background()))
 		}
@@ -376,7 +378,7 @@ func TestIndexPutAllocates(t *testing.T) {
 	r := keyedRecord("TopicTest", 0, 1_700_000_000_000, "AC1100011234", "Key1 Key2")
 	require.Zero(t, int(testing.AllocsPerRun(20000, func() {
 		r.PhysicalOffset += 100
-		if err := x.put(r); err != nil {
+		if err := putRecord(x, r); err != nil {
 			t.Fatal(err)
 		}
 	})))
@@ -406,7 +408,7 @@ func TestIndexBesideCheckpoints(t *testing.T) {
 		}
 	}()
 	for i := range int64(5000) {
-		require.NoError(t, x.put(keyedRecord("T", i*100, 1_700_000_000_000+i, fmt.Sprint(i), "")))
+		require.NoError(t, putRecord(x, keyedRecord("T", i*100, 1_700_000_000_000+i, fmt.Sprint(i), "")))
 		if i%50 == 0 {
 			got, err := x.query("T", fmt.Sprint(i/2), 64, 0, math.MaxInt64)
 			require.NoError(t, err)
@@ -459,7 +461,7 @@ func BenchmarkIndexPut(b *testing.B) {
 			n /= 10
 		}
 		r.PhysicalOffset += 1000
-		if err := x.put(r); err != nil {
+		if err := putRecord(x, r); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -140,11 +140,21 @@ func spread(topicHash uint64, id int32) uint64 {
 // get returns the queue, which it creates in memory if there is none. It takes no lock and
 // allocates nothing when there is one.
 func (t *queueTable) get(topic []byte, id int32) *ConsumeQueue {
-	hash := spread(maphash.Bytes(t.seed, topic), id)
+	hash := t.hash(topic, id)
 	if q := findQueue(t.index.Load(), hash, topic, id); q != nil {
 		return q
 	}
 	return t.create(hash, topic, id)
+}
+
+func (t *queueTable) hash(topic []byte, id int32) uint64 {
+	return spread(maphash.Bytes(t.seed, topic), id)
+}
+
+// likely is the queue that stands where the hash points, nil if there is none. It may be another.
+func (t *queueTable) likely(hash uint64) *ConsumeQueue {
+	x := t.index.Load()
+	return x.places[hash&uint64(len(x.places)-1)].q.Load()
 }
 
 // lookup returns the queue, nil if there is none.

@@ -316,7 +316,8 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 				return false
 			}
 		}
-		s.disp.apply(at, r)
+		s.disp.add(at, r)
+		s.disp.applyBatch() // the next record is checked against the queues as this one leaves them
 		s.report.Records++
 		return s.disp.err == nil && ctx.Err() == nil
 	})

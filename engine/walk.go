@@ -89,7 +89,8 @@ type logReader struct {
 	buf   []byte
 	start int64 // position of buf[0]
 	n     int
-	cuts  int64 // what is held is of the log as it was after so many cuts
+	cuts  int64  // what is held is of the log as it was after so many cuts
+	turn  func() // if set, runs before what was held goes
 }
 
 const readAhead = 1 << 20
@@ -98,12 +99,14 @@ const readAhead = 1 << 20
 // segment and end allow. They stay valid until the next call or close. end must be written.
 func (r *logReader) at(pos, end int64, need int) ([]byte, error) {
 	if cuts := r.l.cuts.Load(); cuts != r.cuts {
+		r.turned()
 		r.close()
 		r.n, r.cuts = 0, cuts
 	}
 	if c := r.c; c != nil && pos >= c.start && pos < c.end() && min(c.end(), end)-pos >= int64(need) {
 		return c.buf[pos-c.start : min(c.end(), end)-c.start], nil
 	}
+	r.turned()
 	r.close()
 	if c := r.l.chunks.find(pos); c != nil && min(c.end(), end)-pos >= int64(need) {
 		r.c = c
@@ -131,6 +134,12 @@ func (r *logReader) at(pos, end int64, need int) ([]byte, error) {
 	}
 	r.start, r.n = pos, n
 	return r.buf[:n], nil
+}
+
+func (r *logReader) turned() {
+	if r.turn != nil {
+		r.turn()
+	}
 }
 
 func (r *logReader) close() {

@@ -130,3 +130,52 @@ func TestTornRecord(t *testing.T) {
 		torn(end-n, end)
 	}
 }
+
+// TestTornRecordFollowed proves that a record which looks torn is kept when others follow it, as they
+// do when Apache has recovered it and gone on: to cut there would lose all that was acked since. Only
+// after a crash of the machine under a log of ours is it cut, since then any page may be missing.
+func TestTornRecordFollowed(t *testing.T) {
+	ctx := context.Background()
+	for _, c := range []struct {
+		name string
+		back func(t *testing.T, img *vfs.Heap)
+		cut  bool
+	}{
+		{"killed", func(*testing.T, *vfs.Heap) {}, false},
+		{"adopted", func(t *testing.T, img *vfs.Heap) { t.Helper(); require.NoError(t, img.RemoveAll("/s/rmq")) }, false},
+		{"rebooted", func(t *testing.T, img *vfs.Heap) { t.Helper(); require.NoError(t, Reboot(img, "/s")) }, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			base := vfs.NewHeap()
+			o := small(base, "/s")
+			s := open(t, o)
+			ends := []int64{0}
+			for _, key := range []string{"first", "torn", "last"} {
+				res, err := s.Append(ctx, sized(t, 700, key))
+				require.NoError(t, err)
+				ends = append(ends, res.Pos+700)
+			}
+			img := base.KillImage()
+			require.NoError(t, s.Close())
+			f, err := img.OpenFile(path.Join("/s", "commitlog", format.FileName(0)), os.O_RDWR, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt(make([]byte, 10), ends[2]-10)
+			require.NoError(t, err)
+			require.NoError(t, f.Close())
+			c.back(t, img)
+			o.FS = img
+			s = open(t, o)
+			defer func() { require.NoError(t, s.Close()) }()
+			if c.cut {
+				require.Equal(t, ends[1], s.Max())
+				return
+			}
+			require.Equal(t, ends[3], s.Max())
+			for _, pos := range ends[:3] {
+				r, err := s.Lookup(pos)
+				require.NoError(t, err)
+				r.Release()
+			}
+		})
+	}
+}

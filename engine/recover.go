@@ -302,8 +302,17 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 	reader := &logReader{l: s.log}
 	defer reader.close()
 	strict := ld.state != nil
-	var offsetErr error
+	var offsetErr, tornErr error
 	end, reason = s.log.walk(reader, pos, high, true, func(at int64, r *message.Record) bool {
+		if Torn(r) {
+			var whole bool
+			if whole, tornErr = s.writtenWhole(ld, at, r, high); tornErr == nil && !whole {
+				tornErr = ErrTorn
+			}
+			if tornErr != nil {
+				return false
+			}
+		}
 		if strict && r.SysFlag.ConsumesOffset() {
 			if q := s.queues.get(r.Topic, r.QueueID); q.max() != r.QueueOffset && (q.max() > 0 || pos == files[0].Start() && files[0].Start() == 0) && q.endPos() <= at {
 				offsetErr = fmt.Errorf("%w: %d, want %d in %s/%d", errQueueOffset, r.QueueOffset, q.max(), q.Topic(), q.ID())
@@ -328,6 +337,8 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 		return 0, nil, s.disp.err
 	case offsetErr != nil:
 		reason = offsetErr
+	case tornErr != nil:
+		reason = tornErr
 	}
 	// A read error is not the end of the log: nothing may be cut because it could not be read.
 	var file *FileError
@@ -335,6 +346,33 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 		return 0, nil, reason
 	}
 	return end, reason, nil
+}
+
+// writtenWhole reports whether the record at pos has all its bytes although it looks torn. It has if
+// it was on disk before, or if another frame follows: a process writes the log front to back, so what
+// a kill tears is the last record. Apache keeps even that one when it recovers, and goes on behind it;
+// to cut there later would lose all that it acked since. After a crash of the machine under our own
+// store any page may be missing, and what follows proves nothing.
+func (s *Store) writtenWhole(ld *loaded, pos int64, r *message.Record, high int64) (bool, error) {
+	next := pos + int64(r.Size)
+	if ld.state != nil && next <= ld.state.Flushed {
+		return true, nil
+	}
+	if s.report.Rebooted {
+		return false, nil
+	}
+	ahead := &logReader{l: s.log}
+	defer ahead.close()
+	followed := false
+	end, err := s.log.walk(ahead, next, high, true, func(int64, *message.Record) bool {
+		followed = true
+		return false
+	})
+	var file *FileError
+	if errors.As(err, &file) {
+		return false, err
+	}
+	return followed || end > next, nil
 }
 
 // cut takes what stands behind end out of the log: it is kept aside in broken/, its range zeroed
@@ -436,7 +474,7 @@ func (s *Store) countRecords(m *mappedfile.MappedFile, from, to int64) (n int64)
 	for i := 0; i+8 < len(b); {
 		if bytes.Equal(b[i+4:i+8], recordMagics[0]) || bytes.Equal(b[i+4:i+8], recordMagics[1]) {
 			size, kind, err := s.o.Framing.Next(b[i:], from+int64(i), &r)
-			if err == nil && kind == FrameRecord && s.o.Framing.Check(b[i:i+size], from+int64(i), &r) == nil {
+			if err == nil && kind == FrameRecord && s.o.Framing.Check(b[i:i+size], from+int64(i), &r) == nil && !Torn(&r) {
 				n++
 				i += size
 				continue

@@ -49,21 +49,26 @@ func (Plain) Next(b []byte, _ int64, r *message.Record) (int, FrameKind, error) 
 
 var errWrongPosition = errors.New("record carries the position of another place")
 
-var errTorn = errors.New("topic or properties of the record are torn")
-
-// Check implements [Framing]. The body checksum says nothing of topic and properties, which stand
-// last, and most records carry none that does. What a power cut tears off reads as zeros, whole
-// sectors of it, since a segment is zeros before it is written and is never used twice; what a kill
-// tears off a store into a mapping reads as zeros up to the end. Text has neither.
-func (Plain) Check(b []byte, pos int64, r *message.Record) error {
+// Check implements [Framing].
+func (Plain) Check(_ []byte, pos int64, r *message.Record) error {
 	if r.PhysicalOffset != pos {
 		return errWrongPosition
 	}
-	props := pos + int64(len(b)-len(r.Properties))
-	if zeroSector(r.Topic, props-2-int64(len(r.Topic))) || zeroSector(r.Properties, props) || bytes.HasSuffix(r.Properties, []byte{0}) {
-		return errTorn
-	}
 	return r.CheckCRC()
+}
+
+// ErrTorn says that the end of a record was never written.
+var ErrTorn = errors.New("topic or properties of the record are torn")
+
+// Torn reports whether r looks as if its writing was cut off. The body checksum says nothing of topic
+// and properties, which stand last, and most records carry none that does. What a power cut tears off
+// reads as zeros, whole sectors of it, since a segment is zeros before it is written and is never used
+// twice; what a kill tears off a store into a mapping reads as zeros up to the end. Text has neither,
+// but nothing forbids it: who asks must know that the record may be one whose writing was cut off.
+func Torn(r *message.Record) bool {
+	props := r.PhysicalOffset + int64(r.Size) - int64(len(r.Properties))
+	return zeroSector(r.Topic, props-2-int64(len(r.Topic))) || zeroSector(r.Properties, props) ||
+		bytes.HasSuffix(r.Properties, []byte{0})
 }
 
 // zeroSector reports whether b, which stands at pos, has nothing but zeros in one of the 512-byte

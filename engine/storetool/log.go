@@ -218,6 +218,20 @@ func (w *walker) frame(pos, have int64, r *message.Record) ([]byte, engine.Frame
 				return nil, 0, err
 			}
 		}
+		if kind == engine.FrameRecord && engine.Torn(r) {
+			// Recovery cuts it, unless something follows: then somebody has kept it and gone on.
+			size := n
+			var next message.Record
+			if _, _, err := w.frame(pos+int64(size), have, &next); err != nil {
+				return nil, 0, engine.ErrTorn
+			}
+			if b, err = w.at(pos, have, size); err != nil {
+				return nil, 0, err
+			}
+			if n, _, err = w.s.o.Framing.Next(b, pos, r); err != nil {
+				return nil, 0, err
+			}
+		}
 		if left := w.seg.start + w.s.o.SegmentBytes - pos - int64(n); left < 8 && left != 0 {
 			return nil, 0, errNearEnd
 		}

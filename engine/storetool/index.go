@@ -341,7 +341,8 @@ type indexCheck struct {
 	add    func(Finding)
 	hidden func(pos int64) bool // damage in the log hides what was there
 	hashes []int32
-	none   bool // there are no files: the index is off
+	found  []bool // which of hashes have an entry
+	none   bool   // there are no files: the index is off
 	keys   int64
 
 	// records in a row that lack entries
@@ -365,12 +366,18 @@ func (x *indexCheck) record(pos int64, r *message.Record) error {
 			return err
 		}
 	}
-	next, found, twice := 0, 0, false
+	// Entries are matched one by one, in any order: who was killed in the middle of the keys begins
+	// again with the first, and one key may be named several times.
+	found, twice := 0, false
+	x.found = append(x.found[:0], make([]bool, len(x.hashes))...)
 	for c.ok && c.e.Offset == pos {
-		i := slices.Index(x.hashes[next:], c.e.Hash)
+		i := 0
+		for i < len(x.hashes) && (x.found[i] || x.hashes[i] != c.e.Hash) {
+			i++
+		}
 		switch {
-		case i >= 0:
-			next += i + 1
+		case i < len(x.hashes):
+			x.found[i] = true
 			found++
 		case slices.Contains(x.hashes, c.e.Hash):
 			twice = true

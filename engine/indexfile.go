@@ -73,10 +73,15 @@ func createIndexFile(fsys vfs.FS, name string, slots, entries int32, after *form
 		x.head.BeginTime, x.head.EndTime = after.EndTime, after.EndTime
 		x.head.BeginOffset, x.head.EndOffset = after.EndOffset, after.EndOffset
 		// On disk at once: the original skips what stands before the end of its newest file, and
-		// with an empty head would index again all that it replays after a crash.
-		if err := x.writeHead(x.head); err != nil {
+		// with an empty head would index again all that it replays after a crash. But if the files
+		// before it are not finished by then, this one must not outlive them: while the clock stands
+		// still their end is what the checkpoint names, so the end on disk is later.
+		head := x.head
+		head.EndTime++
+		if err := x.writeHead(head); err != nil {
 			return nil, errors.Join(err, f.Close(), fsys.Remove(name))
 		}
+		x.headWritten = x.head
 	}
 	return x, nil
 }

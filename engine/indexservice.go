@@ -445,7 +445,8 @@ func (x *indexService) durableEnd() int64 {
 
 // safeIndexTime is the store time up to which files that nobody will write again hold everything.
 // After a crash of ours the original keeps the files that end no later, so it lies before the end of
-// every file whose slots are not on disk: records of both kinds of files may have one store time.
+// every file whose slots are not on disk, as its head says there or will say after the next checkpoint:
+// records of both kinds of files may have one store time.
 func (x *indexService) safeIndexTime() int64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -456,8 +457,12 @@ func (x *indexService) safeIndexTime() int64 {
 			continue
 		}
 		for _, f := range x.files[i:] {
-			if f.headWritten.Count > 1 {
-				t = min(t, f.headWritten.EndTime-1)
+			head := f.headWritten
+			if head.Count <= 1 {
+				head = f.head
+			}
+			if head.Count > 1 {
+				t = min(t, head.EndTime-1)
 			}
 		}
 		break

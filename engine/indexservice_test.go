@@ -468,3 +468,77 @@ func BenchmarkIndexPut(b *testing.B) {
 	b.StopTimer()
 	require.NoError(b, x.close())
 }
+
+// TestIndexWhileClockStands proves that what Apache keeps of our index after a kill has no gap when
+// all records have one store time, as they do while the clock is behind the last one: the files that
+// its checkpoint rule leaves hold every key up to where its dispatch goes on. Kills come after a clean
+// stop, without a checkpoint since and with one.
+func TestIndexWhileClockStands(t *testing.T) {
+	base := vfs.NewHeap()
+	o := small(base, "/s")
+	now := time.UnixMilli(1_700_000_000_000)
+	o.Clock = func() time.Time { return now }
+	o.CheckpointPeriod = time.Hour
+	positions := []int64{}
+	put := func(s *Store, n int) {
+		for range n {
+			res, err := s.Append(context.Background(), record("T", 0, []byte("body"), "k"))
+			require.NoError(t, err)
+			positions = append(positions, res.Pos)
+		}
+		require.NoError(t, s.WaitDispatched(context.Background(), "T", 0, int64(len(positions))))
+	}
+	kept := func() {
+		t.Helper()
+		img := base.KillImage()
+		b := readWhole(t, img, "/s/checkpoint")
+		page, err := format.ParseCheckpointPage(b)
+		require.NoError(t, err)
+		entries, err := img.ReadDir("/s/index")
+		require.NoError(t, err)
+		have, end := 0, int64(-1)
+		for _, e := range entries {
+			b := readWhole(t, img, "/s/index/"+e.Name())
+			head, err := format.ParseIndexHeader(b)
+			require.NoError(t, err)
+			if head.EndTime > page.Index {
+				continue
+			}
+			have += int(head.Count) - 1
+			end = head.EndOffset
+			slots := 0
+			for i := range int(o.MaxHashSlots) {
+				if binary.BigEndian.Uint32(b[format.IndexHeaderBytes+4*i:]) != 0 {
+					slots++
+				}
+			}
+			require.Equal(t, int(head.UsedSlots), slots, "%s is kept, its slots are not all there", e.Name())
+		}
+		want := 0 // the record at the end is indexed again
+		for _, pos := range positions {
+			if pos < end {
+				want += 2
+			}
+		}
+		require.GreaterOrEqual(t, have, want, "keys up to %d of %d records", end, len(positions))
+	}
+
+	s := open(t, o)
+	put(s, 40)
+	kept()
+	require.NoError(t, s.Close())
+	kept()
+	for range 3 {
+		s = open(t, o)
+		put(s, 10)
+		kept()
+		put(s, 200)
+		kept()
+		require.NoError(t, s.Checkpoint(context.Background()))
+		kept()
+		put(s, 200)
+		kept()
+		require.NoError(t, s.Close())
+		kept()
+	}
+}

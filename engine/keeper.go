@@ -20,8 +20,9 @@ type keeper struct {
 
 	mu      sync.Mutex // guards what follows, and is held over their I/O
 	saved   storeState
-	sum     uint32 // of the stock checkpoint as it is
-	next    uint32 // and as it is about to be
+	page    format.CheckpointPage // the stock checkpoint as it is
+	sum     uint32                // its sum
+	next    uint32                // and as it is about to be
 	lastRun time.Time
 	last    int64 // dispatched position of the last checkpoint
 	// times are the store times of dispatched positions, for the conservative stamps of the
@@ -70,7 +71,7 @@ func (k *keeper) begin(ctx context.Context, ld *loaded) error {
 	if err := s.o.FS.SyncDir(rmqDir(s.o.Dir)); err != nil {
 		return err
 	}
-	_, k.sum, err = k.checkpoint.load()
+	k.page, k.sum, err = k.checkpoint.load()
 	if err != nil {
 		return err
 	}
@@ -181,6 +182,15 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 		return err
 	}
 	if s.index != nil {
+		// After a clean stop, or while the clock stands still, the stock page names files that this
+		// checkpoint is about to change: it is lowered before that.
+		if safe := s.index.safeIndexTime(); safe < k.page.Index {
+			page := k.page
+			page.Index = safe
+			if err := k.savePage(page); err != nil {
+				return err
+			}
+		}
 		if err := s.index.checkpoint(ctx); err != nil {
 			if IsFull(err) {
 				return err
@@ -223,14 +233,9 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 			page.Index = s.index.endTime()
 		}
 	}
-	k.next = k.checkpoint.sum(page)
-	if err := k.saveState(false); err != nil {
+	if err := k.savePage(page); err != nil {
 		return err
 	}
-	if err := k.checkpoint.save(page); err != nil {
-		return err
-	}
-	k.sum = k.next
 	k.saved.Dispatched, k.saved.LastTime = pos, millis
 	if err := k.saveState(clean); err != nil {
 		return err
@@ -243,6 +248,20 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 	if s.o.Events.Checkpoint != nil {
 		s.o.Events.Checkpoint(CheckpointEvent{Dispatched: pos, Took: time.Since(began)})
 	}
+	return nil
+}
+
+// savePage writes the stock checkpoint. The state file knows the sums of the old page and the new one
+// meanwhile, so that neither is taken for somebody else's. Called with mu held.
+func (k *keeper) savePage(page format.CheckpointPage) error {
+	k.next = k.checkpoint.sum(page)
+	if err := k.saveState(false); err != nil {
+		return err
+	}
+	if err := k.checkpoint.save(page); err != nil {
+		return err
+	}
+	k.sum, k.page = k.next, page
 	return nil
 }
 

@@ -68,7 +68,7 @@ var ErrTorn = errors.New("topic or properties of the record are torn")
 func Torn(r *message.Record) bool {
 	props := r.PhysicalOffset + int64(r.Size) - int64(len(r.Properties))
 	return zeroSector(r.Topic, props-2-int64(len(r.Topic))) || zeroSector(r.Properties, props) ||
-		bytes.HasSuffix(r.Properties, []byte{0})
+		bytes.HasSuffix(r.Properties, []byte{0}) || bytes.HasSuffix(r.Topic, []byte{0})
 }
 
 // zeroSector reports whether b, which stands at pos, has nothing but zeros in one of the 512-byte

@@ -8,6 +8,7 @@ import (
 	"math"
 	"path"
 	"slices"
+	"sort"
 	"strconv"
 	"sync"
 	"time"
@@ -258,6 +259,50 @@ func (x *indexService) put(r *message.Record, k indexKeys) error {
 		}
 	}
 	return nil
+}
+
+// hasKeys reports whether a record is indexed.
+func hasKeys(r *message.Record) bool {
+	uniq, keys, _ := r.Properties.Scan()
+	return (len(uniq) > 0 || len(bytes.Trim(keys, " ")) > 0) && r.SysFlag.Transaction() != message.FlagRollback
+}
+
+// begins are the log positions of the first records of the files.
+func (x *indexService) begins() (all []int64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, f := range x.files {
+		if f.head.Count > 1 {
+			all = append(all, f.head.BeginOffset)
+		}
+	}
+	return all
+}
+
+// lastBefore is the log position of the newest indexed record before pos, -1 if there is none.
+func (x *indexService) lastBefore(pos int64) (int64, error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for _, f := range slices.Backward(x.files) {
+		if f.head.Count <= 1 || f.head.BeginOffset >= pos {
+			continue
+		}
+		if f.head.EndOffset < pos {
+			return f.head.EndOffset, nil
+		}
+		var err error
+		n := sort.Search(int(f.head.Count)-1, func(i int) bool {
+			e, rerr := f.entry(int32(i) + 1)
+			err = errors.Join(err, rerr)
+			return e.Offset >= pos
+		})
+		if err != nil || n == 0 {
+			return -1, err
+		}
+		e, err := f.entry(int32(n))
+		return e.Offset, err
+	}
+	return -1, nil
 }
 
 // entriesOf is how many entries the record at pos has, -1 if younger records have some, too. The

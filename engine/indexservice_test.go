@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"strconv"
 	"testing"
@@ -540,5 +541,60 @@ func TestIndexWhileClockStands(t *testing.T) {
 		kept()
 		require.NoError(t, s.Close())
 		kept()
+	}
+}
+
+// TestIndexHoleIsFilled proves that a directory of Apache's whose index lacks what stands before the
+// start of a segment, as its own recovery leaves it, or before an index file, is adopted with a whole
+// index; and that one without such a hole keeps its files.
+func TestIndexHoleIsFilled(t *testing.T) {
+	ctx := context.Background()
+	for _, clean := range []bool{true, false} {
+		for _, c := range []struct {
+			name     string
+			from, to int64 // log positions between which the index has nothing
+			rebuilt  bool
+		}{
+			{"whole", 0, 0, false},
+			{"in a file", 3*16<<10 - 5000, 3 * 16 << 10, true},
+			{"at the start", 0, 16 << 10, true},
+			{"no index", 0, math.MaxInt64, false},
+		} {
+			t.Run(fmt.Sprintf("%s, clean %t", c.name, clean), func(t *testing.T) {
+				fsys := vfs.NewHeap()
+				o := small(fsys, "/s")
+				s := open(t, o)
+				all := fill(t, s, 7, 400)
+				require.Greater(t, s.Max(), int64(5*16<<10))
+				require.NoError(t, s.WaitDispatchedPos(ctx, s.Max()))
+				if c.to > 0 {
+					require.NoError(t, s.index.truncate(ctx, c.from))
+					reader := &logReader{l: s.log}
+					_, err := s.log.walk(reader, min(c.to, s.Max()), s.Max(), true, func(_ int64, r *message.Record) bool {
+						require.NoError(t, s.index.put(r))
+						return true
+					})
+					reader.close()
+					require.NoError(t, err)
+				}
+				if c.to == math.MaxInt64 {
+					require.NoError(t, s.index.reset(ctx))
+				}
+				require.NoError(t, s.Close())
+				require.NoError(t, fsys.RemoveAll("/s/rmq"))
+				if !clean {
+					f, err := fsys.OpenFile("/s/abort", os.O_RDWR|os.O_CREATE, 0o644)
+					require.NoError(t, err)
+					require.NoError(t, f.Close())
+				}
+				s = open(t, o)
+				defer func() { require.NoError(t, s.Close()) }()
+				require.True(t, s.Recovery().Adopted)
+				require.Equal(t, c.rebuilt, s.Recovery().IndexRebuilt)
+				if c.to < math.MaxInt64 {
+					check(t, s, all)
+				}
+			})
+		}
 	}
 }

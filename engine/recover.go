@@ -230,7 +230,22 @@ func (s *Store) scanStart(ctx context.Context, ld *loaded) (int64, error) {
 		}
 		return low, nil
 	}
-	// Somebody else's directory, or one whose state is gone: the rules of the original.
+	// Somebody else's directory, or one whose state is gone.
+	from, err := s.foreignStart(ctx, ld, files, low)
+	if err != nil || s.index == nil || s.report.IndexRebuilt {
+		return from, err
+	}
+	hole, err := s.indexHole(ctx, files, low, from)
+	if err != nil || hole < 0 {
+		return from, err
+	}
+	s.o.Logger.Warn("the index lacks keys: rebuilding it", "from", hole)
+	s.report.IndexRebuilt = true
+	return low, s.index.reset(ctx)
+}
+
+// foreignStart is where the scan of somebody else's log begins, by the rules of the original.
+func (s *Store) foreignStart(ctx context.Context, ld *loaded, files []*mappedfile.MappedFile, low int64) (int64, error) {
 	if s.report.IndexRebuilt {
 		return low, s.queues.recoverEnds(ctx)
 	}
@@ -256,6 +271,51 @@ func (s *Store) scanStart(ctx context.Context, ld *loaded) (int64, error) {
 		}
 	}
 	return low, nil
+}
+
+// indexHole looks for keys that the original has lost, and returns where the first of them stands in
+// the log, -1 if there are none. After a crash the original drops the index files younger than its
+// checkpoint, and dispatches again from the start of a segment that it chooses by other times: what
+// stands between is in no index file any more. Such a hole ends where a segment begins, or, if a
+// whole file is lost, an index file; from is where our own scan begins. Without any file the index was
+// off, or is made from the log by the rules of the original.
+func (s *Store) indexHole(ctx context.Context, files []*mappedfile.MappedFile, low, from int64) (int64, error) {
+	if s.index.count() == 0 {
+		return -1, nil
+	}
+	last := max(from, s.index.endOffset())
+	ends := s.index.begins()
+	for _, m := range files[1:] {
+		ends = append(ends, m.Start())
+	}
+	reader := &logReader{l: s.log}
+	defer reader.close()
+	for _, end := range ends {
+		if end <= low || end > last {
+			continue
+		}
+		before, err := s.index.lastBefore(end)
+		if err != nil {
+			return -1, err
+		}
+		hole := int64(-1)
+		_, err = s.log.walk(reader, max(before, low), end, false, func(pos int64, r *message.Record) bool {
+			if pos > before && hasKeys(r) {
+				hole = pos
+			}
+			return hole < 0 && ctx.Err() == nil
+		})
+		var file *FileError
+		switch {
+		case ctx.Err() != nil:
+			return -1, context.Cause(ctx)
+		case errors.As(err, &file):
+			return -1, err
+		case hole >= 0:
+			return hole, nil
+		}
+	}
+	return -1, nil
 }
 
 // rebuildDerived forgets queues and index, so that the scan makes them anew.

@@ -130,6 +130,54 @@ func DropTorn(t testing.TB, s *engine.Store, d *Dump) *Dump {
 	return &torn
 }
 
+// Hole is a range of the log, both ends included, in which Apache finds no record by its keys.
+type Hole struct{ From, To int64 }
+
+// Holes are where the keys of records are that Apache itself does not find, in a directory that it had
+// to recover: it drops the index files younger than its checkpoint, and dispatches again from the start
+// of a segment that it chooses by other times. So each hole must end where a segment begins; one that
+// does not is nothing that Apache's recovery makes.
+func Holes(t testing.TB, d *Dump, segment int64) (holes []Hole) {
+	t.Helper()
+	type name struct{ topic, key string }
+	found := map[name]map[int64]bool{}
+	for _, q := range d.Keys {
+		if q.Begin != 0 || len(q.Positions) >= q.Max || q.Max < 64 {
+			continue // bounded, or cut off by the limit
+		}
+		n := name{q.Topic, q.Key}
+		found[n] = map[int64]bool{}
+		for _, pos := range q.Positions {
+			found[n][pos] = true
+		}
+	}
+	records := slices.Clone(d.Records)
+	slices.SortFunc(records, func(a, b Record) int { return cmp.Compare(a.Pos, b.Pos) })
+	open, last := false, int64(-1) // last: the newest record all of whose keys are found
+	for _, r := range records {
+		asked, lost := false, false
+		for _, key := range append(strings.Fields(r.Keys), r.UniqueKey) {
+			if all, ok := found[name{r.Topic, key}]; ok {
+				asked = true
+				lost = lost || !all[r.Pos]
+			}
+		}
+		switch {
+		case lost && !open:
+			holes = append(holes, Hole{last + 1, r.Pos})
+			open = true
+		case lost:
+			holes[len(holes)-1].To = r.Pos
+		case asked:
+			if open && r.Pos/segment == holes[len(holes)-1].To/segment {
+				t.Errorf("Apache finds no keys from %d to %d, but again in the middle of a segment, at %d", holes[len(holes)-1].From, holes[len(holes)-1].To, r.Pos)
+			}
+			open, last = false, r.Pos
+		}
+	}
+	return holes
+}
+
 func check(t testing.TB, s *engine.Store, d *Dump, recovered bool) {
 	t.Helper()
 	if len(d.Records) == 0 || !d.Complete {

@@ -169,6 +169,7 @@ func oursToApache(t *testing.T, l line, s sizes, dir string, acked []compat.Reco
 	var holes []compat.Hole
 	if killed {
 		holes = compat.Holes(t, run.Dumps[1], s.Segment)
+		t.Logf("Apache has lost keys in %d ranges of the log: %v", len(holes), holes)
 	}
 	verify(t, s, dir, killed && l == store49, holes...)
 

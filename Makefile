@@ -77,9 +77,6 @@ crash-short: ## a few of each; what CI runs
 
 -include test/interop/interop.mk
 
-interop-store-short: ## interop-store without the tests that depend on where a kill lands; what CI runs
-	@$(MAKE) --no-print-directory interop-store INTEROP_FLAGS="-skip='ApacheWritesKilled|KillsInTurn'"
-
 bench: ## the Go benchmarks, ready for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message
 
@@ -105,4 +102,4 @@ clean: ## remove what was built
 clean-tree:
 	@[ -z "$$(git status --porcelain)" ] || { echo "the working tree is not clean:"; git status --short; exit 1; }
 
-ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short interop-store-short clean-tree ## what CI runs after the tests
+ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short interop-store clean-tree ## what CI runs after the tests

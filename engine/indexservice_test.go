@@ -571,7 +571,7 @@ func TestIndexHoleIsFilled(t *testing.T) {
 					require.NoError(t, s.index.truncate(ctx, c.from))
 					reader := &logReader{l: s.log}
 					_, err := s.log.walk(reader, min(c.to, s.Max()), s.Max(), true, func(_ int64, r *message.Record) bool {
-						require.NoError(t, s.index.put(r))
+						require.NoError(t, putRecord(s.index, r))
 						return true
 					})
 					reader.close()

@@ -13,7 +13,7 @@ BENCH       ?= .
 COUNT       ?= 6
 TOOL         = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: help build bench-quick test race vet lint lint-full fmt fmt-check tidy tidy-check generate fuzz-smoke metamorphic \
+.PHONY: help build bench-quick test race vet lint fmt fmt-check tidy tidy-check generate fuzz-smoke metamorphic \
 	crash crash-short bench bench-compare e2e cover clean ci clean-tree go-version
 
 help: ## list the targets
@@ -39,10 +39,7 @@ vet: go-version
 race: ## the tests of what has goroutines, under the race detector
 	$(GO) test -race -short -p 2 -timeout 600s ./internal/... ./message ./engine ./engine/mappedfile ./engine/storetool ./bench/... ./results/...
 
-lint: go-version ## staticcheck; what CI runs
-	$(TOOL) staticcheck ./...
-
-lint-full: go-version ## every linter of .golangci.yml; the first build of golangci-lint takes minutes
+lint: go-version ## every linter of .golangci.yml; the first build of golangci-lint takes minutes
 	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run
 
 fmt: ## format the code

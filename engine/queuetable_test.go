@@ -535,7 +535,7 @@ func TestQueueJournalDamage(t *testing.T) {
 				n += k
 			}
 			for i := range e {
-				require.EqualValues(t, int64(2*i+int(id))*100, e[i].Offset)
+				require.Equal(t, int64(2*i+int(id))*100, e[i].Offset)
 			}
 		}
 		require.NoError(t, again.close())

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"rmq/message"
@@ -128,4 +129,33 @@ func benchmarkBlocking(b *testing.B, o Options, size int) {
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+}
+
+// BenchmarkOpen is the time until a store takes appends, new and empty or closed cleanly before.
+func BenchmarkOpen(b *testing.B) {
+	for _, fresh := range []bool{true, false} {
+		b.Run(fmt.Sprintf("new=%v", fresh), func(b *testing.B) {
+			dir := b.TempDir()
+			for n := 0; b.Loop(); n++ {
+				o := Options{Dir: dir}
+				if fresh {
+					o.Dir = fmt.Sprintf("%s/%d", dir, n)
+				}
+				s, err := Open(context.Background(), o)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.StopTimer()
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				if fresh {
+					if err := os.RemoveAll(o.Dir); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.StartTimer()
+			}
+		})
+	}
 }

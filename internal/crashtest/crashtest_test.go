@@ -16,6 +16,11 @@ import (
 
 func TestMain(m *testing.M) {
 	Child()
+	if dir := os.Getenv(fillEnv); dir != "" {
+		if err := filler(dir); err != nil {
+			panic(err)
+		}
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -26,6 +26,8 @@ const (
 	fillQueues = 8
 )
 
+var fillHost = netip.MustParseAddrPort("127.0.0.1:10911")
+
 // filler is a child that fills the store in dir with default options, says so, and appends on.
 func filler(dir string) error {
 	ctx := context.Background()
@@ -40,8 +42,7 @@ func filler(dir string) error {
 	}
 	body := make([]byte, 1024)
 	rand.NewChaCha8([32]byte{}).Read(body) // never fails
-	host := netip.MustParseAddrPort("127.0.0.1:10911")
-	m := message.Message{BornTimestamp: 1_700_000_000_000, BornHost: host, StoreHost: host, Body: body}
+	m := message.Message{BornTimestamp: 1_700_000_000_000, BornHost: fillHost, StoreHost: fillHost, Body: body}
 	told := false
 	for seq := uint64(0); ; {
 		for _, a := range as {
@@ -89,7 +90,7 @@ func BenchmarkRecovery(b *testing.B) {
 		b.ReportMetric(status(b, cmd.Process.Pid, "VmHWM")/1024, "writer-MiB")
 		require.NoError(b, cmd.Process.Kill())
 		_ = cmd.Wait() // killed
-		rec, err := message.AppendRecord(nil, &message.Message{Topic: "Topic00000", Body: []byte("again")})
+		rec, err := message.AppendRecord(nil, &message.Message{Topic: "Topic00000", BornHost: fillHost, StoreHost: fillHost, Body: []byte("again")})
 		require.NoError(b, err)
 		b.StartTimer()
 		s, err := engine.Open(b.Context(), engine.Options{Dir: dir})

@@ -84,7 +84,7 @@ the latencies come.`,
 	fl.BoolVar(&f.noProbe, "no-probe", false, "do not measure the limits of the machine")
 	fl.StringVar(&f.probeBudget, "probe-budget", "25s", "time for measuring the limits of the machine")
 	fl.StringVar(&f.cpuProfile, "cpuprofile", "", "write a CPU profile of the whole run to this file")
-	fl.BoolVar(&f.quick, "quick", false, "a sign of life in two minutes: flush{async,sync} x topics{1,256}, 2s measured, at most 1GiB a part, label smoke")
+	fl.BoolVar(&f.quick, "quick", false, "a sign of life in two minutes: flush{async,sync} x topics{1,256}, 2s measured, at most 512MiB a part, label smoke")
 	fl.BoolVar(&f.quick, "smoke", false, "the same as --quick")
 	return cmd
 }
@@ -93,7 +93,7 @@ the latencies come.`,
 func (f *runFlags) quickly(cmd *cobra.Command) {
 	for name, v := range map[string]string{
 		"flush": "async,sync", "topics": "1,256", "duration": "2s", "warmup": "1s", "settle": "200ms", "reps": "3",
-		"label": "smoke", "probe-budget": "10s", "segment": "512MiB", "max-bytes": "1GiB",
+		"label": "smoke", "probe-budget": "8s", "segment": "256MiB", "max-bytes": "512MiB",
 	} {
 		if fl := cmd.Flags().Lookup(name); !fl.Changed {
 			if err := fl.Value.Set(v); err != nil {

@@ -62,7 +62,7 @@ func filler(dir string) error {
 		}
 		if !told && s.Appended() >= fillBytes {
 			told = true
-			if _, err := fmt.Println("full"); err != nil {
+			if _, err := os.Stdout.WriteString("full\n"); err != nil {
 				return err
 			}
 		}

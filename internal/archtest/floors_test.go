@@ -20,6 +20,7 @@ var floors = map[string]int{
 	"rmq/engine/mappedfile": 1,
 	"rmq/engine":            2,
 	"rmq/engine/storetool":  3, "rmq/results": 3, "rmq/results/report": 4,
+	"rmq/broker": 4, "rmq/namesrv": 4,
 	"rmq/bench/probe": 4, "rmq/bench": 5, "rmq/bench/driver": 6,
 	"rmq/cmd": 7,
 }

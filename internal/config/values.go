@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -47,6 +48,17 @@ func FileSettings(name string, text []byte) ([]Setting, error) {
 		settings[i] = Setting{p.Key, p.Value, FromFile(name, p.Line)}
 	}
 	return settings, nil
+}
+
+// EnvSettings are the settings in environment variables, named by keyOf; an empty one is none.
+func EnvSettings(getenv func(name string) string, keyOf map[string]string) []Setting {
+	var settings []Setting
+	for _, name := range slices.Sorted(maps.Keys(keyOf)) {
+		if value := getenv(name); value != "" {
+			settings = append(settings, Setting{keyOf[name], value, FromEnv(name)})
+		}
+	}
+	return settings
 }
 
 // ValueError is one value that cannot be.
@@ -255,7 +267,10 @@ func (v *Values[T]) Update(settings []Setting) (*Values[T], []Change, []Notice, 
 			next.from[name] = from
 		}
 	}
+	said := len(r.notices)
 	next, notices, err := next.complete(r)
+	// What was said of other keys when they were loaded is not said again.
+	notices = append(notices[:said:said], slices.DeleteFunc(notices[said:], func(n Notice) bool { _, ok := here[n.Key]; return !ok })...)
 	if err != nil {
 		return nil, nil, notices, err
 	}
@@ -291,6 +306,13 @@ func (r *Review) Set(key string) bool { return r.origin(key) != Default }
 // Refuse complains about the value of key; want names the limit and what to do.
 func (r *Review) Refuse(key, want string) {
 	r.errs = append(r.errs, &ValueError{key, r.text(key), r.origin(key), want, nil})
+}
+
+// Fail adds a complaint that names its key itself. nil is none.
+func (r *Review) Fail(err error) {
+	if err != nil {
+		r.errs = append(r.errs, err)
+	}
 }
 
 // Note adds a notice about key.

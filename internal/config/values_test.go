@@ -229,11 +229,12 @@ func TestPrintImportant(t *testing.T) {
 
 // Proves that an update changes what it may, all or nothing, and says what was before.
 func TestUpdate(t *testing.T) {
-	v, _, err := loadText(t, "waitMills=10\nfree=4")
+	v, notices, err := loadText(t, "waitMills=10\nfree=4\nlistenPort=80")
 	require.NoError(t, err)
+	require.Len(t, notices, 1)
 	by := Origin("update by 127.0.0.1")
 	next, changes, notices, err := v.Update([]Setting{
-		{"waitMills", "20", by}, {"pollingEnable", "'true'", by}, {"listenPort", "10911", by}, {"peers", "", by},
+		{"waitMills", "20", by}, {"pollingEnable", "'true'", by}, {"keepTime", "72", by}, {"peers", "", by},
 	})
 	require.NoError(t, err)
 	require.Len(t, notices, 1)
@@ -241,14 +242,14 @@ func TestUpdate(t *testing.T) {
 	require.Equal(t, `waitMills: "10" → "20"`, changes[1].String())
 	require.Equal(t, 10*time.Millisecond, v.Get().Wait)
 	require.Equal(t, 20*time.Millisecond, next.Get().Wait)
-	require.Equal(t, []Origin{by, Default, "a.conf:2"}, []Origin{next.Origin("waitMills"), next.Origin("listenPort"), next.Origin("free")})
+	require.Equal(t, []Origin{by, Default, "a.conf:2"}, []Origin{next.Origin("waitMills"), next.Origin("keepTime"), next.Origin("free")})
 	require.Equal(t, Origin("a.conf:1"), v.Origin("waitMills"))
 
 	for _, c := range []struct {
 		key, value, want string
 		kind             error
 	}{
-		{"listenPort", "1", "update by 127.0.0.1: listenPort is 1: write it into the file and start again, it stays 10911 until then", ErrNotLive},
+		{"listenPort", "1", "update by 127.0.0.1: listenPort is 1: write it into the file and start again, it stays 80 until then", ErrNotLive},
 		{"free", "1", "update by 127.0.0.1: free is 1: this key must not be changed at run time", ErrDenied},
 		{"oldName", "1", "update by 127.0.0.1: oldName is 1: this key must not be changed at run time", ErrDenied},
 		{"ghostEnable", "1", "update by 127.0.0.1: ghostEnable is 1: this key has no effect here: there is no such thing", ErrNotLive},

@@ -1,0 +1,124 @@
+package broker
+
+import (
+	"strconv"
+	"strings"
+
+	"rmq/internal/config"
+)
+
+// aliases are names that were once right, and common errors that would otherwise change what a broker
+// promises.
+var aliases = []config.Alias{
+	{Name: "mapedFileSizeCommitLog", Key: "mappedFileSizeCommitLog"},
+	{Name: "mapedFileSizeConsumeQueue", Key: "mappedFileSizeConsumeQueue", Convert: entriesToBytes},
+	{Name: "storePathConsumerQueue", Key: "storePathConsumeQueue"},
+	{Name: "fileReserverdTime", Key: "fileReservedTime"},
+	{Name: "enableDLedgerCommitLog", Key: "enableDLegerCommitLog"},
+	{Name: "dLedgerGroup", Key: "dLegerGroup"},
+	{Name: "dLedgerPeers", Key: "dLegerPeers"},
+	{Name: "dLedgerSelfId", Key: "dLegerSelfId"},
+}
+
+// entriesToBytes reads the old key for the size of queue files: the guides give it in entries.
+func entriesToBytes(value string) (converted, did string) {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < 1 || n >= 1_000_000 {
+		return value, ""
+	}
+	return strconv.FormatInt(20*n, 10), "below 1000000 it counts entries of 20 bytes"
+}
+
+// inert are the keys of Apache that change nothing here.
+var inert = []config.Inert{
+	{Why: "Apache does not use it either", Keys: names(`
+		maxTopicLength putMessageTimeout maxLmqConsumeQueueNum putMsgIndexHightWater maxRecoveryCommitlogFiles
+		maxBatchDeleteFilesNum dispatchCqThreads dispatchCqCacheNum enableAsyncReput dispatchFromSenderThread
+		enableCleanExpiredOffset mappedFileSwapEnable cleanSwapedMapInterval pullBatchMaxMessageCount maxSlaveResendLength`)},
+	{Why: "queue and index entries are written at checkpoints, see flushConsumeQueueThoroughInterval", Keys: names(`
+		flushIntervalConsumeQueue flushConsumeQueueLeastPages putConsumeQueueDataByFileChannel messageIndexSafe
+		recheckReputOffsetFromCq enableBuildConsumeQueueConcurrently batchDispatchRequestThreadPoolNums
+		recoverConcurrently recoverThreadPoolNums correctLogicMinOffsetSleepInterval correctLogicMinOffsetForceInterval
+		deleteConsumeQueueFilesInterval searchBcqByCacheEnable travelCqFileNumWhenGetMessage
+		enableLogConsumeQueueRepeatedlyBuildWhenRecover readUnCommitted`)},
+	{Why: "a file goes when its last reader has let go of it", Keys: names(`
+		destroyMapedFileIntervalForcibly redeleteHangedFileInterval commitLogSwapMapInterval commitLogForceSwapMapInterval
+		commitLogSwapMapReserveFileNum logicQueueSwapMapInterval logicQueueForceSwapMapInterval
+		logicQueueSwapMapReserveFileNum`)},
+	{Why: "appends gather in buffers and are written together, see writeMode", Keys: names(`
+		commitIntervalCommitLog commitCommitLogLeastPages commitCommitLogThoroughInterval flushCommitLogTimed
+		wakeCommitWhenPutMessage wakeFlushWhenPutMessage transientStorePoolEnable transientStorePoolSize
+		fastFailIfNoBufferInStorePool writeWithoutMmap warmMapedFileEnable flushLeastPagesWhenWarmMapedFile
+		useReentrantLockWhenPutMessage useABSLock spinLockCollisionRetreatOptimalDegree topicQueueLockNum
+		maxAsyncPutMessageRequests putMessageFutureThreadPoolNums putThreadPoolQueueCapacity debugLockEnable
+		enableRunningFlagsInFlush diskFallRecorded transferMsgByHeap`)},
+	{Why: "a record is always verified in full by recovery", Keys: names(`
+		checkCRCOnRecover enabledAppendPropCRC forceVerifyPropCRC maxChecksumRange enableAcceleratedRecovery`)},
+	{Why: "long topic names always get the second record version", Keys: names(`autoMessageVersionOnTopicLen`)},
+	{Why: "a disk is never shared out between replicas", Keys: names(`
+		replicasPerDiskPartition logicalDiskSpaceCleanForciblyThreshold`)},
+	{Why: "extended and batch queues are not kept", Keys: names(`
+		enableConsumeQueueExt mappedFileSizeConsumeQueueExt bitMapLengthConsumeQueueExt mapperFileSizeBatchConsumeQueue`)},
+	{Why: "this version does not replicate", Keys: names(`
+		haMasterAddress haSendHeartbeatInterval haHousekeepingInterval haTransferBatchSize haMaxGapNotInSync
+		haSlaveFallbehindMax haFlowControlEnable maxHaTransferByteInSecond haMaxTimeSlaveNotCatchup haStockPeers
+		totalReplicas inSyncReplicas minInSyncReplicas allAckInSyncStateSet enableAutoInSyncReplicas
+		syncMasterFlushOffsetWhenStartup syncFromLastFile asyncLearner storePathEpochFile storePathBrokerIdentity
+		enableRemoteEscape skipPreOnline syncBrokerMemberGroupPeriod brokerHeartbeatInterval
+		brokerNotActiveTimeoutMillis controllerAddr syncBrokerMetadataPeriod checkSyncStateSetPeriod
+		syncControllerMetadataPeriod controllerHeartBeatTimeoutMills brokerElectionPriority disappearTimeAfterStart
+		enableSplitMetadata splitMetadataSize storePathDLedgerCommitLog enableBatchPush isEnableBatchPush
+		heartBeatTimeIntervalMs maxHeartBeatLeak minVoteIntervalMs maxVoteIntervalMs minTakeLeadershipVoteIntervalMs
+		maxTakeLeadershipVoteIntervalMs maxWaitAckTimeMs maxPushTimeOutMs maxPendingRequestsNum peerPushThrottlePoint
+		peerPushQuota maxBatchPushSize maxBatchAppendSize flushFileInterval checkPointInterval
+		maxLeadershipTransferWaitIndex leadershipTransferWaitTimeout diskSpaceRatioToCheckExpired
+		diskSpaceRatioToForceClean fileReservedHours mappedFileSizeForEntryData mappedFileSizeForEntryIndex`)},
+	{Why: "timer messages are refused, only delay levels are kept", Keys: names(`
+		timerWheelEnable timerPrecisionMs timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs mappedFileSizeTimerLog
+		timerGetMessageThreadNum timerPutMessageThreadNum timerCongestNumEachSlot timerEnableRetryUntilSuccess
+		timerSkipUnknownError timerWarmEnable timerStopEnqueue timerStopDequeue timerEnableDisruptor
+		timerInterceptDelayLevel timerEnableCheckMetrics timerCheckMetricsWhen timerMetricSmallThreshold
+		timerProgressLogIntervalMs timerColdDataCheckIntervalMs recallMessageEnable`)},
+	{Why: "delay levels are delivered in order, without statistics of their own", Keys: names(`
+		enableScheduleMessageStats enableScheduleAsyncDeliver scheduleAsyncDeliverMaxPendingLimit
+		scheduleAsyncDeliverMaxResendNum2Blocked`)},
+	{Why: "transactional messages are refused", Keys: names(`
+		checkTransactionMessageEnable transactionTimeOut transactionTimeout transactionCheckMax transactionCheckInterval
+		transactionOpMsgMaxSize transactionOpBatchInterval transactionMetricFlushInterval endTransactionThreadPoolNums
+		endTransactionPoolQueueCapacity waitTimeMillsInTransactionQueue`)},
+	{Why: "POP consumption is refused", Keys: names(`
+		reviveQueueNum reviveInterval reviveScanTime reviveMaxSlow reviveAckWaitMs enableSkipLongAwaitingAck
+		enablePopBufferMerge popCkStayBufferTime popCkStayBufferTimeOut popCkMaxBufferSize popCkOffsetMaxQueueSize
+		enablePopBatchAck enableRetryTopicV2 retrieveMessageFromPopRetryTopicV1 popFromRetryProbability
+		popReviveMaxReturnSizePerRead popReviveMaxAttemptTimes skipWhenCKRePutReachMaxTimes appendAckAsync appendCkAsync
+		popConsumerKVServiceInit popConsumerKVServiceEnable popConsumerKVServiceLog popConsumerFSServiceInit
+		popPollingSize maxPopPollingSize popPollingMapSize popLongPollingForceNotifyInterval enablePopMessageThreshold
+		ackThreadPoolQueueCapacity waitTimeMillsInAckQueue serverLoadBalancerEnable`)},
+	{Why: "SQL92 filters are refused, filters by tag need none of it", Keys: names(`
+		enablePropertyFilter enableCalcFilterBitMap filterSupportRetry expectConsumerNumUseFilter
+		maxErrorRateOfBloomFilter filterDataCleanTimeSpan`)},
+	{Why: "request-reply messages are refused", Keys: names(`
+		storeReplyMessageEnable replyThreadPoolQueueCapacity`)},
+	{Why: "compaction topics, tiered and cold storage are not kept", Keys: names(`
+		enableCompaction compactionMappedFileSize compactionCqMappedFileSize compactionScheduleInternal maxOffsetMapSize
+		compactionThreadNum coldDataFlowControlEnable coldDataScanEnable dataReadAheadEnable
+		accessMessageInMemoryHotRatio messageStorePlugIn`)},
+	{Why: "there is no RocksDB store", Keys: names(`
+		rocksdbCQDoubleWriteEnable cleanRocksDBDirtyCQIntervalMin statRocksDBCQIntervalSec memTableFlushIntervalMs
+		realTimePersistRocksDBConfig enableRocksDBLog bottomMostCompressionTypeForConsumeQueueStore
+		rocksdbCompressionType rocksdbFlushWalFrequency rocksdbWalFileRollingThreshold combineCQLoadingCQTypes
+		combineCQPreferCQType combineAssignOffsetCQType combineCQEnableCheckSelf combineCQMaxExtraSearchCommitLogFiles
+		configManagerVersion`)},
+	{Why: "lag is counted exactly", Keys: names(`maxConsumeQueueScan sampleCountThreshold sampleSteps`)},
+	{Why: "name servers are those of namesrvAddr", Keys: names(`
+		fetchNamesrvAddrByAddressServer fetchNameSrvAddrByDnsLookup rmqAddressServerDomain rmqAddressServerSubGroup`)},
+	{Why: "connections are served by goroutines", Keys: names(`
+		serverWorkerThreads serverCallbackExecutorThreads serverSelectorThreads serverOnewaySemaphoreValue
+		serverAsyncSemaphoreValue serverSocketSndBufSize serverSocketRcvBufSize serverPooledByteBufAllocatorEnable
+		useEpollNativeSelector clientManageThreadPoolNums consumerManageThreadPoolNums adminBrokerThreadPoolNums
+		heartbeatThreadPoolNums queryMessageThreadPoolNums replyThreadPoolNums litePullMessageThreadPoolNums
+		ackMessageThreadPoolNums`)},
+	{Why: "registrations are sent as they are", Keys: names(`compressedRegister`)},
+}
+
+func names(list string) []string { return strings.Fields(list) }

@@ -42,6 +42,8 @@ var never = map[string][]string{
 	"rmq/engine/storetool":   {"github.com/spf13", "github.com/olekukonko", "net/http"},
 	"rmq/results":            {"rmq/engine", "rmq/bench", "rmq/message", "net/http"},
 	"rmq/results/report":     {"rmq/engine", "rmq/bench", "rmq/message", "net/http"},
+	"rmq/broker":             {"rmq/namesrv", "rmq/client", "rmq/bench", "rmq/results", "github.com/spf13"},
+	"rmq/namesrv":            {"rmq/engine", "rmq/broker", "rmq/replication", "github.com/spf13"},
 	"rmq/bench":              {"rmq/engine"},
 	"rmq/bench/probe":        {"rmq/engine", "rmq/message", "rmq/internal/vfs"},
 }

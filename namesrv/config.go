@@ -1,0 +1,114 @@
+package namesrv
+
+import (
+	"net"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"rmq/internal/config"
+)
+
+// Config is what a namesrv.properties says. Names in the tags are the Java property names. A Config
+// that [LoadConfig] returns is complete and checked, and is not changed any more.
+type Config struct {
+	RocketmqHome      string        `prop:"rocketmqHome,important"`
+	ListenPort        int           `prop:"listenPort,important,min=1,max=65535"`
+	BindAddress       string        `prop:"bindAddress"`               // "": all addresses
+	KVConfigPath      string        `prop:"kvConfigPath,important"`    // ~/namesrv/kvConfig.json
+	ConfigStorePath   string        `prop:"configStorePath,important"` // ~/namesrv/namesrv.properties; keeps what was changed at run time
+	ConfigBlackList   []string      `prop:"configBlackList"`           // keys that are not changed at run time
+	ConnectionMaxIdle time.Duration `prop:"serverChannelMaxIdleTimeSeconds,unit=s,min=1"`
+	ScanInterval      time.Duration `prop:"scanNotActiveBrokerInterval,unit=ms,min=1"`
+
+	// Requests: how many at once, how many waiting. Clients ask for routes, brokers for the rest.
+	ClientThreads   int `prop:"clientRequestThreadPoolNums,min=1,max=65536"`
+	ClientQueue     int `prop:"clientRequestThreadPoolQueueCapacity,min=1"`
+	DefaultThreads  int `prop:"defaultThreadPoolNums,min=1,max=65536"`
+	DefaultQueue    int `prop:"defaultThreadPoolQueueCapacity,min=1"`
+	UnregisterQueue int `prop:"unRegisterBrokerQueueCapacity,min=1"`
+
+	OrderMessages     bool          `prop:"orderMessageEnable,live"`             // routes carry the order of a topic's queues
+	ReturnOrderTopics bool          `prop:"returnOrderTopicConfigToBroker,live"` // and so do answers to registrations
+	AllTopicList      bool          `prop:"enableAllTopicList,live"`
+	TopicList         bool          `prop:"enableTopicList,live"`
+	NeedWait          bool          `prop:"needWaitForService"` // routes are not told before WaitFor is over
+	WaitFor           time.Duration `prop:"waitSecondsForService,unit=s"`
+	DeleteTopics      bool          `prop:"deleteTopicWithBrokerRegistration,live"` // a registration removes topics that it does not name
+
+	Controller bool `prop:"enableControllerInNamesrv"` // refused
+}
+
+// Settings are the values of all keys of a name server, each with its origin.
+type Settings = config.Values[Config]
+
+// LoadOptions say where a configuration comes from: the environment (ROCKETMQ_HOME) covers the
+// defaults, the file covers the environment, flags cover the file.
+type LoadOptions struct {
+	File   string // its name in messages
+	Text   []byte // what it says
+	Flags  []config.Setting
+	Strict bool                     // an unknown key is an error, not a notice
+	Getenv func(name string) string // nil: os.Getenv
+}
+
+// DefaultConfig is what holds where nobody says anything, for a user whose home directory is home.
+func DefaultConfig(home string) Config {
+	return Config{
+		ListenPort: 9876, KVConfigPath: path.Join(home, "namesrv/kvConfig.json"), ConfigStorePath: path.Join(home, "namesrv/namesrv.properties"),
+		ConfigBlackList:   []string{"configBlackList", "configStorePath", "kvConfigPath", "rocketmqHome"},
+		ConnectionMaxIdle: 120 * time.Second, ScanInterval: 5 * time.Second,
+		ClientThreads: 8, ClientQueue: 50_000, DefaultThreads: 16, DefaultQueue: 10_000, UnregisterQueue: 3000,
+		ReturnOrderTopics: true, AllTopicList: true, TopicList: true, WaitFor: 45 * time.Second,
+	}
+}
+
+// LoadConfig reads and checks a configuration. The error joins a [config.ValueError] for everything
+// that is wrong; the notices are for the log.
+func LoadConfig(o LoadOptions) (*Settings, []config.Notice, error) {
+	if o.Getenv == nil {
+		o.Getenv = os.Getenv
+	}
+	file, err := config.FileSettings(o.File, o.Text)
+	if err != nil {
+		return nil, nil, err
+	}
+	env := config.EnvSettings(o.Getenv, map[string]string{"ROCKETMQ_HOME": "rocketmqHome"})
+	return keys().Load(DefaultConfig(o.Getenv("HOME")), o.Strict, env, file, o.Flags)
+}
+
+// KeyNames lists all keys that have an effect.
+func KeyNames() []string { return keys().Names() }
+
+func keys() *config.Keys[Config] {
+	return config.KeysOf(config.Spec[Config]{
+		Inert: inert,
+		Complete: func(c *Config, r *config.Review) {
+			if _, _, err := net.SplitHostPort(c.BindAddress); err == nil || strings.ContainsAny(c.BindAddress, " /;") {
+				r.Refuse("bindAddress", "use one address without a port")
+			}
+			for _, p := range [][2]string{{"kvConfigPath", c.KVConfigPath}, {"configStorePath", c.ConfigStorePath}} {
+				if p[1] == "" {
+					r.Refuse(p[0], "name a file")
+				}
+			}
+			if c.Controller {
+				r.Refuse("enableControllerInNamesrv", "this version has no controller mode: use false")
+			}
+		},
+		Denied: func(c *Config) []string {
+			return append([]string{"configBlackList", "configStorePath", "kvConfigPath", "rocketmqHome"}, c.ConfigBlackList...)
+		},
+	})
+}
+
+// inert are the keys of Apache that change nothing here.
+var inert = []config.Inert{
+	{Why: "there are no acting masters", Keys: strings.Fields("supportActingMaster notifyMinBrokerIdChanged")},
+	{Why: "there is no product environment to ask", Keys: strings.Fields("clusterTest productEnvName")},
+	{Why: "connections are served by goroutines", Keys: strings.Fields(`
+		serverWorkerThreads serverCallbackExecutorThreads serverSelectorThreads serverOnewaySemaphoreValue
+		serverAsyncSemaphoreValue serverSocketSndBufSize serverSocketRcvBufSize serverPooledByteBufAllocatorEnable
+		useEpollNativeSelector`)},
+}

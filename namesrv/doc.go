@@ -1,0 +1,2 @@
+// Package namesrv is the process that tells clients which brokers have a topic.
+package namesrv

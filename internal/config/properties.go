@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"strconv"
 	"strings"
 	"unicode/utf16"
@@ -32,34 +33,106 @@ func ParseProperties(text []byte) ([]Property, error) {
 	if err != nil {
 		return nil, err
 	}
-	lines := strings.Split(strings.ReplaceAll(strings.ReplaceAll(s, "\r\n", "\n"), "\r", "\n"), "\n")
 	var props []Property
-	for i := 0; i < len(lines); i++ {
-		line, first := strings.TrimLeft(lines[i], blanks), i+1
-		if line == "" || line[0] == '#' || line[0] == '!' {
-			continue
-		}
-		var joined strings.Builder
-		for continues(line) {
-			joined.WriteString(line[:len(line)-1])
-			if i++; i == len(lines) {
-				line = ""
-				break
-			}
-			line = strings.TrimLeft(lines[i], blanks)
-		}
-		joined.WriteString(line)
-		if joined.Len() == 0 {
-			continue
-		}
-		p, err := parseLine(joined.String())
+	for first, line := range logicalLines(splitLines(s)) {
+		p, err := parseLine(line)
 		if err != nil {
-			return nil, fmt.Errorf("line %d: %w", first, err)
+			return nil, fmt.Errorf("line %d: %w", first+1, err)
 		}
-		p.Line = first
+		p.Line = first + 1
 		props = append(props, p)
 	}
 	return props, nil
+}
+
+// splitLines cuts s after each LF, CRLF and CR.
+func splitLines(s string) []string {
+	var lines []string
+	for s != "" {
+		end := strings.IndexAny(s, "\r\n") + 1
+		switch {
+		case end == 0:
+			end = len(s)
+		case strings.HasPrefix(s[end-1:], "\r\n"):
+			end++
+		}
+		lines, s = append(lines, s[:end]), s[end:]
+	}
+	return lines
+}
+
+// logicalLines yields the index of the first of the lines of each property, and what they say
+// together. Nothing is yielded for comments and blank lines.
+func logicalLines(lines []string) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		at := func(i int) string { return strings.TrimLeft(strings.TrimRight(lines[i], "\r\n"), blanks) }
+		for i := 0; i < len(lines); i++ {
+			line, first := at(i), i
+			if line == "" || line[0] == '#' || line[0] == '!' {
+				continue
+			}
+			var joined strings.Builder
+			for continues(line) {
+				joined.WriteString(line[:len(line)-1])
+				if line = ""; i+1 < len(lines) {
+					i++
+					line = at(i)
+				}
+			}
+			joined.WriteString(line)
+			if joined.Len() > 0 && !yield(first, joined.String()) {
+				return
+			}
+		}
+	}
+}
+
+// Rewrite gives the text of a property file in which changes are written down: in the last place that
+// sets a key, or at the end. All else stays as it is, byte for byte.
+func Rewrite(text []byte, changes []Change) ([]byte, error) {
+	props, err := ParseProperties(text)
+	if err != nil {
+		return nil, err
+	}
+	rest, marked := bytes.CutPrefix(text, []byte(utf8Mark))
+	lines := splitLines(string(rest))
+	var appended []byte
+	for _, c := range changes {
+		line := AppendProperty(nil, c.Key, c.New)
+		last := -1
+		for _, p := range props {
+			if p.Key == c.Key {
+				last = p.Line - 1
+			}
+		}
+		if last < 0 {
+			appended = append(appended, line...)
+			continue
+		}
+		// The lines that continue it go with it.
+		for i := last; ; i++ {
+			more := i+1 < len(lines) && continues(strings.TrimRight(lines[i], "\r\n"))
+			lines[i] = ""
+			if !more {
+				break
+			}
+		}
+		lines[last] = string(line)
+	}
+	out := strings.Join(lines, "")
+	if left := splitLines(out); len(left) > 0 && len(appended) > 0 {
+		last := strings.TrimRight(left[len(left)-1], "\r\n")
+		if last == left[len(left)-1] {
+			out += "\n"
+		}
+		if continues(last) {
+			out += "\n" // what follows would belong to it
+		}
+	}
+	if marked {
+		out = utf8Mark + out
+	}
+	return append([]byte(out), appended...), nil
 }
 
 func decode(text []byte) (string, error) {

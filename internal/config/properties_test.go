@@ -70,6 +70,65 @@ func TestParsePropertiesLong(t *testing.T) {
 	require.Len(t, got[0].Value, 1<<20)
 }
 
+// Proves that a change is written where the key stands, and that nothing else moves.
+func TestRewrite(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"empty", "", "k=new\n"},
+		{"in place", "# about k\r\n k : old # no comment\r\nb=2", "# about k\r\nk=new\nb=2"},
+		{"over lines", "k=old,\\\n  more,\\\n  and more\nb=2\n", "k=new\nb=2\n"},
+		{"the last counts", "k=1\nk=2\n", "k=1\nk=new\n"},
+		{"at the end", "b=2\n", "b=2\nk=new\n"},
+		{"at an end without newline", "b=2", "b=2\nk=new\n"},
+		{"at an end that goes on", "b=2\\", "b=2\\\n\nk=new\n"},
+		{"at an end that goes on into nothing", "b=2\\\r\n", "b=2\\\r\n\nk=new\n"},
+		{"with a mark", "\xef\xbb\xbfk=é\nb=é", "\xef\xbb\xbfk=new\nb=é"},
+		{"latin-1", "b=\xe9\rk=1", "b=\xe9\rk=new\n"},
+		{"not a comment", "#k=1\n", "#k=1\nk=new\n"},
+	} {
+		got, err := Rewrite([]byte(c.text), []Change{{Key: "k", New: "new"}})
+		require.NoError(t, err)
+		require.Equal(t, c.want, string(got), c.name)
+	}
+	_, err := Rewrite([]byte(`a=\u`), nil)
+	require.Error(t, err)
+}
+
+// Proves that what was rewritten reads as what was there with the change made.
+func FuzzRewrite(f *testing.F) {
+	f.Add([]byte("a=1\r\n# b\nb=2\\\n 3\na=4"), "a", "x y")
+	f.Add([]byte("\xef\xbb\xbfk=\\"), "b", " ")
+	f.Fuzz(func(t *testing.T, text []byte, key, value string) {
+		key, value = strings.ToValidUTF8(key, ""), strings.ToValidUTF8(value, "")
+		want, err := ParseProperties(text)
+		if err != nil {
+			return
+		}
+		at := len(want)
+		for i, p := range want {
+			if p.Key == key {
+				at = i
+			}
+		}
+		if at == len(want) {
+			want = append(want, Property{})
+		}
+		want[at] = Property{Key: key, Value: value}
+		text, err = Rewrite(text, []Change{{Key: key, New: value}})
+		require.NoError(t, err)
+		got, err := ParseProperties(text)
+		require.NoError(t, err)
+		for i := range want {
+			want[i].Line = 0
+		}
+		for i := range got {
+			got[i].Line = 0
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("%q: %s", text, d)
+		}
+	})
+}
+
 // Proves that no text makes the reader panic, and that what it read can be written and read again.
 func FuzzParseProperties(f *testing.F) {
 	f.Add([]byte("# c\na=1\r\nb : \"x;y\" \\\n  z\nc\\ d=\\u4e2d\\t"))

@@ -50,6 +50,19 @@ func FileSettings(name string, text []byte) ([]Setting, error) {
 	return settings, nil
 }
 
+// TextSettings reads properties that came over the wire, in UTF-8.
+func TextSettings(from Origin, text []byte) ([]Setting, error) {
+	props, err := ParseProperties(append([]byte(utf8Mark), text...))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", from, err)
+	}
+	settings := make([]Setting, len(props))
+	for i, p := range props {
+		settings[i] = Setting{p.Key, p.Value, from}
+	}
+	return settings, nil
+}
+
 // EnvSettings are the settings in environment variables, named by keyOf; an empty one is none.
 func EnvSettings(getenv func(name string) string, keyOf map[string]string) []Setting {
 	var settings []Setting
@@ -225,7 +238,7 @@ func (k *Keys[T]) apply(v *Values[T], r *Review, s Setting, here map[string]Sett
 
 // Update makes new values with some keys changed, as one step: if anything is wrong, nothing is
 // changed and the error joins a [*ValueError] for each complaint. Keys that are not live can only be
-// given the value that they have. What changed is returned for an audit log.
+// given the value that they have. What changed is returned for an audit log, and for [Rewrite].
 func (v *Values[T]) Update(settings []Setting) (*Values[T], []Change, []Notice, error) {
 	next := &Values[T]{keys: v.keys, v: v.v, from: map[string]Origin{}}
 	r := &Review{}

@@ -269,6 +269,15 @@ func TestUpdate(t *testing.T) {
 	require.EqualError(t, err, "update by 127.0.0.1: free is 13: use another number")
 }
 
+// Proves that text from the wire is UTF-8.
+func TestTextSettings(t *testing.T) {
+	settings, err := TextSettings("update", []byte("name=é\nfree = 1"))
+	require.NoError(t, err)
+	require.Equal(t, []Setting{{"name", "é", "update"}, {"free", "1", "update"}}, settings)
+	_, err = TextSettings("update", []byte(`a=\u`))
+	require.ErrorContains(t, err, "read update: line 1: ")
+}
+
 // Proves that a table that contradicts itself is found when it is made.
 func TestKeysOfPanics(t *testing.T) {
 	for name, f := range map[string]func(){

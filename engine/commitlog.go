@@ -686,15 +686,6 @@ func (l *CommitLog) ensureFlushed(pos int64) error {
 	return l.flushWritten()
 }
 
-// wholeRecords is the end of what can be dispatched: all that is written, unless a replica's
-// stream ends inside a record.
-func (l *CommitLog) wholeRecords() int64 {
-	if !l.verbatim {
-		return l.written.Load()
-	}
-	return l.dispatched.Load()
-}
-
 func (l *CommitLog) startWriteback(from, to int64) error {
 	for _, m := range l.files.Files() {
 		a, b := max(from, m.Start()), min(to, m.End())

@@ -84,6 +84,17 @@ func (d *Dispatcher) run(ctx context.Context) error {
 	}
 }
 
+// finish dispatches what is left once run has returned and nothing is written any more. Records that
+// are hidden, or visible in part, stay behind.
+func (d *Dispatcher) finish() error {
+	defer d.reader.close()
+	d.err = nil
+	if err := d.advance(d.l.dispatched.Load(), d.l.visible.Load()); err != nil {
+		return fmt.Errorf("dispatch at %d: %w", d.l.dispatched.Load(), err)
+	}
+	return nil
+}
+
 // dispatchStep bounds how long readers wait for the dispatched mark.
 const dispatchStep = 256 << 10
 

@@ -121,6 +121,21 @@ func TestTruncateTo(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// TestCloseInsideARecord proves that a store of which readers may see half a record closes, and has
+// everything when it is opened again.
+func TestCloseInsideARecord(t *testing.T) {
+	s := open(t, small(vfs.OS, t.TempDir()))
+	a := fill(t, s, 1, 10)
+	s.SetConfirm(s.Appended() + 7)
+	a = append(a, fill(t, s, 2, 10)...)
+	end, o := s.Appended(), s.o
+	require.NoError(t, s.Close())
+	s = open(t, o)
+	require.Equal(t, end, s.Visible())
+	check(t, s, a)
+	require.NoError(t, s.Close())
+}
+
 // TestAckMarks proves that an append is acked only when the marks of other owners have passed it
 // too, and that its bytes are on disk long before.
 func TestAckMarks(t *testing.T) {

@@ -181,9 +181,12 @@ func (s *Store) Close() error {
 		s.err = errors.Join(poisoned, s.group.Wait(), s.writer.Wait(), s.release())
 		return s.err
 	}
-	s.err = s.drain(ctx)
+	s.err = s.drain()
 	s.group.Cancel()
 	s.err = errors.Join(s.err, s.group.Wait())
+	if s.err == nil {
+		s.err = s.disp.finish()
+	}
 	if s.err == nil {
 		s.err = s.keeper.closeClean(ctx)
 	}
@@ -194,8 +197,8 @@ func (s *Store) Close() error {
 	return s.err
 }
 
-// drain writes and flushes what was appended and waits until it is dispatched.
-func (s *Store) drain(ctx context.Context) error {
+// drain writes and flushes what was appended.
+func (s *Store) drain() error {
 	l := s.log
 	s.writer.Cancel()
 	if err := s.writer.Wait(); err != nil {
@@ -205,7 +208,7 @@ func (s *Store) drain(ctx context.Context) error {
 		return err
 	}
 	l.acks.fail(ErrIndeterminate) // what still waits for marks of other owners
-	return l.dispatched.Wait(ctx, min(l.visible.Load(), l.wholeRecords()))
+	return nil
 }
 
 // release closes what is open, in any state of opening.

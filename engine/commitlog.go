@@ -48,7 +48,7 @@ type CommitLog struct {
 	lastTime int64
 	failed   error // poisoned: nothing is written or acked any more
 	closing  bool  // no more appends; what has an offset is still written
-	verbatim bool  // AppendRaw came last: next queue offsets are those of the dispatched queues
+	verbatim bool  // AppendRaw or TruncateTo came last: the next queue offsets are to be adopted
 
 	role    sync.Mutex // the right to write
 	scratch []byte     // 2 pages, under role
@@ -107,6 +107,7 @@ const (
 	roomPending
 	roomFlush
 	roomDispatch
+	roomAdopt // the next queue offsets are not known yet
 )
 
 func (r room) String() string {
@@ -156,17 +157,14 @@ func (l *CommitLog) place(a *Append, millis int64) (room, int64, error) {
 	if full := l.full.Load(); full != nil {
 		return 0, 0, *full
 	}
+	if l.verbatim {
+		return roomAdopt, l.tail.Load(), nil
+	}
 	need := int64(len(a.Record))
 	if why, at := l.makeRoom(need); why != roomOK {
 		return why, at, nil
 	}
 	start := l.tail.Load()
-	if l.verbatim {
-		if l.dispatched.Load() < start {
-			return roomDispatch, start, nil
-		}
-		l.adoptNext()
-	}
 	c := l.chunkFor(start, need)
 	from := c.filled.Load()
 	rec := c.buf[from : from+need]
@@ -349,6 +347,11 @@ func (l *CommitLog) submitMany(ctx context.Context, as []*Append) (int, error) {
 // waitRoom waits until the obstacle is gone.
 func (l *CommitLog) waitRoom(ctx context.Context, why room, at int64, noWait bool) error {
 	l.wakeWriter()
+	if why == roomAdopt {
+		if err := l.adopt(at); !errors.Is(err, message.ErrShort) {
+			return err
+		}
+	}
 	if noWait {
 		if why == roomFile {
 			l.alloc.Want(at)
@@ -365,7 +368,7 @@ func (l *CommitLog) waitRoom(ctx context.Context, why room, at int64, noWait boo
 	case roomFlush:
 		l.kickFlush()
 		err = l.flushed.Wait(ctx, at)
-	case roomDispatch:
+	case roomDispatch, roomAdopt: // for the rest of the record that a replica's stream has cut
 		err = l.dispatched.Wait(ctx, at)
 	}
 	took := time.Since(began)
@@ -732,10 +735,43 @@ func (l *CommitLog) checkOrder() {
 	}
 }
 
-// adoptNext takes the next queue offsets from the dispatched queues. Called with mu held.
+// adoptNext takes the next queue offsets from the queues, which know the whole log.
+// Called with mu held, or before anything runs.
 func (l *CommitLog) adoptNext() {
 	for _, q := range l.queues.all() {
 		q.next = q.max()
 	}
 	l.verbatim = false
+}
+
+// adopt takes the next queue offsets from the queues, and from the records up to the tail that are
+// not dispatched yet, or hidden: what a replica has been sent may only be confirmed once it leads.
+// message.ErrShort says that the log ends inside a record.
+func (l *CommitLog) adopt(tail int64) error {
+	cuts, from := l.cuts.Load(), l.dispatched.Load()
+	reader := &logReader{l: l}
+	defer reader.close()
+	next := map[*ConsumeQueue]int64{}
+	end, err := l.walk(reader, from, tail, false, func(_ int64, r *message.Record) bool {
+		if r.SysFlag.ConsumesOffset() {
+			next[l.queues.get(r.Topic, r.QueueID)] = r.QueueOffset + 1
+		}
+		return true
+	})
+	if err == nil && end < tail {
+		err = message.ErrShort // inside a blank
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tail.Load() != tail || l.cuts.Load() != cuts || !l.verbatim {
+		return nil // somebody else has seen to it, or it has to be seen to again
+	}
+	if err != nil {
+		return err
+	}
+	l.adoptNext()
+	for q, n := range next {
+		q.next = max(q.next, n)
+	}
+	return nil
 }

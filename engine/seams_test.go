@@ -136,6 +136,55 @@ func TestCloseInsideARecord(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// TestLeadBehindHiddenRecords proves that a store takes appends of its own behind records that are
+// not confirmed, and may never be without them: left by a truncation, or by the stream of another
+// log. Their queue offsets go on where the hidden ones end.
+func TestLeadBehindHiddenRecords(t *testing.T) {
+	for _, raw := range []bool{false, true} {
+		t.Run(fmt.Sprintf("raw=%v", raw), func(t *testing.T) {
+			ctx := context.Background()
+			s := open(t, small(vfs.OS, t.TempDir()))
+			a := fill(t, s, 1, 30)
+			s.SetConfirm(s.Appended())
+			hidden := fill(t, s, 2, 60)
+			cut := s.Appended()
+			fill(t, s, 3, 20)
+			if raw {
+				follower := open(t, small(vfs.OS, t.TempDir()))
+				follower.SetConfirm(hidden[0].res.Pos)
+				for pos := int64(0); pos < cut; {
+					r, err := s.ReadRaw(pos, int(min(5000, cut-pos)), UptoWritten)
+					require.NoError(t, err)
+					require.NoError(t, follower.AppendRaw(ctx, pos, r.Bytes))
+					pos += int64(len(r.Bytes))
+					r.Release()
+				}
+				require.NoError(t, s.Close())
+				s = follower
+			} else {
+				require.NoError(t, s.TruncateTo(cut))
+			}
+			defer s.Close()
+			all := append(a, hidden...)
+			// Even where nothing may wait.
+			one := &Append{Record: record("Topic0", 0, nil, "lead"), NoWait: true, Done: func(*Append) {}}
+			s.Submit(one)
+			require.NoError(t, one.Err)
+			all = append(all, sent{topic: "Topic0", key: "lead", body: []byte{}, res: one.Result})
+			all = append(all, fill(t, s, 4, 30)...)
+			require.Equal(t, hidden[0].res.Pos, s.Visible())
+			s.SetConfirm(1 << 60)
+			next := map[QueueName]int64{}
+			for _, m := range all {
+				q := QueueName{m.topic, m.queue}
+				require.Equal(t, next[q], m.res.QueueOffset)
+				next[q]++
+			}
+			check(t, s, all)
+		})
+	}
+}
+
 // TestAckMarks proves that an append is acked only when the marks of other owners have passed it
 // too, and that its bytes are on disk long before.
 func TestAckMarks(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"rmq/internal/watermark"
@@ -142,6 +143,7 @@ type ackRing struct {
 	local   int64
 	batches []ackBatch // a queue: first waits longest
 	running bool       // somebody runs completions
+	again   func()     // makes waitMarks look again
 }
 
 // push adds a batch. Batches come in log order.
@@ -161,17 +163,19 @@ func (r *ackRing) passed() int64 {
 }
 
 // release notes the local position and runs what may be acked. If another goroutine is running
-// completions already it will see the news; this one returns.
-func (r *ackRing) release(local int64) {
+// completions already it will see the news; this one returns. It says what it found to be passed.
+func (r *ackRing) release(local int64) (pos int64) {
 	r.mu.Lock()
 	r.local = max(r.local, local)
 	if r.running {
+		pos = r.passed()
 		r.mu.Unlock()
-		return
+		return pos
 	}
 	r.running = true
 	for {
-		pos, n := r.passed(), 0
+		n := 0
+		pos = r.passed()
 		for n < len(r.batches) && r.batches[n].end <= pos {
 			n++
 		}
@@ -190,6 +194,7 @@ func (r *ackRing) release(local int64) {
 	}
 	r.running = false
 	r.mu.Unlock()
+	return pos
 }
 
 // fail ends everything that waits.
@@ -203,25 +208,61 @@ func (r *ackRing) fail(err error) {
 	}
 }
 
+// cut takes out what waits behind pos, for the caller to fail, and the local position back: what is
+// appended from now on is another log.
+func (r *ackRing) cut(pos int64) []ackBatch {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.local = min(r.local, pos)
+	if r.again != nil {
+		r.again()
+	}
+	n := 0
+	for n < len(r.batches) && r.batches[n].end <= pos {
+		n++
+	}
+	lost := slices.Clone(r.batches[n:])
+	r.batches = r.batches[:n]
+	if len(lost) > 0 && lost[0].head.end <= pos { // its front stays
+		kept := ackBatch{head: lost[0].head, tail: lost[0].head}
+		for kept.tail.next.end <= pos {
+			kept.tail = kept.tail.next
+		}
+		lost[0].head, kept.tail.next, kept.end = kept.tail.next, nil, kept.tail.end
+		r.batches = append(r.batches, kept)
+	}
+	return lost
+}
+
 // waitMarks runs completions when a mark of another owner advances, until ctx ends.
 func (r *ackRing) waitMarks(ctx context.Context, written *watermark.Mark) error {
+	look, again := context.WithCancel(ctx)
+	defer func() { again() }()
 	for {
 		r.mu.Lock()
-		at := r.passed()
-		r.mu.Unlock()
-		for _, m := range r.marks {
-			if m.Load() > at {
-				continue
-			}
-			if err := m.Wait(ctx, at+1); err != nil {
-				return ignoreDone(ctx, err)
-			}
+		if look.Err() != nil {
+			look, again = context.WithCancel(ctx)
 		}
-		if err := written.Wait(ctx, at+1); err != nil {
+		r.again = again
+		r.mu.Unlock()
+		// Beyond what has been released, not beyond where the marks stand by now.
+		if err := r.waitBeyond(look, r.release(0), written); err != nil && (ctx.Err() != nil || look.Err() == nil) {
 			return ignoreDone(ctx, err)
 		}
-		r.release(0)
 	}
+}
+
+// waitBeyond returns when all marks, and written, lie beyond at.
+func (r *ackRing) waitBeyond(ctx context.Context, at int64, written *watermark.Mark) error {
+	for _, m := range r.marks {
+		if m.Load() > at {
+			continue
+		}
+		if err := m.Wait(ctx, at+1); err != nil {
+			return err
+		}
+	}
+	return written.Wait(ctx, at+1)
 }
 
 func complete(a *Append, err error) {

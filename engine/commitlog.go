@@ -111,7 +111,7 @@ const (
 )
 
 func (r room) String() string {
-	return [...]string{"", "roll", "write", "flush", "dispatch"}[r]
+	return [...]string{"", "roll", "write", "flush", "dispatch", "queue offsets"}[r]
 }
 
 // prepare checks the record and finds its queue, before the lock.
@@ -596,15 +596,6 @@ func (l *CommitLog) syncTo(to int64) error {
 // "fine" would prove nothing.
 func (l *CommitLog) poison(cause error) {
 	err := fmt.Errorf("%w: %w", ErrPoisoned, cause)
-	l.shut(err)
-	l.o.Logger.Error("store poisoned: reopen it", "err", cause)
-	if l.o.Events.Poison != nil {
-		l.o.Events.Poison(err)
-	}
-}
-
-// shut refuses all further appends with err and fails those that wait.
-func (l *CommitLog) shut(err error) {
 	l.mu.Lock()
 	if l.failed != nil {
 		l.mu.Unlock()
@@ -614,11 +605,20 @@ func (l *CommitLog) shut(err error) {
 	batch := l.pending
 	l.pending = ackBatch{}
 	l.mu.Unlock()
+	l.tellPoisoned(err, batch)
+}
+
+// tellPoisoned fails those that wait for anything, batch too.
+func (l *CommitLog) tellPoisoned(err error, batch ackBatch) {
 	for _, m := range l.marks() {
 		m.Fail(err)
 	}
 	l.acks.fail(err)
 	complete(batch.head, err)
+	l.o.Logger.Error("store poisoned: reopen it", "err", err)
+	if l.o.Events.Poison != nil {
+		l.o.Events.Poison(err)
+	}
 }
 
 func (l *CommitLog) kickFlush() {

@@ -191,23 +191,28 @@ func (s *Store) TruncateTo(pos int64) error {
 	}
 	l.written.Rewind(pos)
 	l.tail.Store(pos)
+	lost := append(l.acks.cut(pos), l.pending)
+	l.pending = ackBatch{}
 	l.cuts.Add(1)
 	l.chunks.clear()
 	l.cur, l.verbatim = nil, true
-	lost := l.pending
-	l.pending = ackBatch{}
 	s.report.CutBytes, s.report.CutRecords = 0, 0
-	if err := s.cut(pos, errors.New("truncated on request")); err != nil {
-		l.failed = fmt.Errorf("%w: truncate to %d: %w", ErrPoisoned, pos, err)
-		return l.failed
+	err := s.cut(pos, errors.New("truncated on request"))
+	if err != nil {
+		err = fmt.Errorf("%w: truncate to %d: %w", ErrPoisoned, pos, err)
+		l.failed = err
 	}
 	// Completions hold no lock of ours, so they run elsewhere.
 	s.group.Go("truncated", func(context.Context) error {
-		l.acks.fail(ErrIndeterminate)
-		complete(lost.head, ErrIndeterminate)
+		for _, b := range lost {
+			complete(b.head, ErrIndeterminate)
+		}
+		if err != nil {
+			l.tellPoisoned(err, ackBatch{})
+		}
 		return nil
 	})
-	return nil
+	return err
 }
 
 // ResetTo makes an empty store begin at pos.

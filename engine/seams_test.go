@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"runtime"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,6 +185,144 @@ func TestLeadBehindHiddenRecords(t *testing.T) {
 			check(t, s, all)
 		})
 	}
+}
+
+// TestAckMarksBehindCut proves that what is appended behind a cut waits for the disk and for the
+// marks of others as if nothing had ever stood there.
+func TestAckMarksBehindCut(t *testing.T) {
+	ctx := context.Background()
+	begin := func(t *testing.T, fsys vfs.FS) (*Store, *watermark.Mark, int64) {
+		t.Helper()
+		replicated := &watermark.Mark{}
+		o := small(fsys, "/s")
+		o.Flush, o.AckMarks = SyncFlush, []*watermark.Mark{replicated}
+		s := open(t, o)
+		require.NoError(t, s.WaitPrepared(ctx))
+		s.SetConfirm(0)
+		return s, replicated, int64(len(record("T", 0, nil, "k")))
+	}
+	submit := func(s *Store) chan *Append {
+		done := make(chan *Append, 1)
+		s.Submit(&Append{Record: record("T", 0, nil, "k"), Done: func(a *Append) { done <- a }})
+		return done
+	}
+	parked := func(m *watermark.Mark) {
+		for m.Waiters() == 0 {
+			runtime.Gosched()
+		}
+	}
+
+	t.Run("marks", func(t *testing.T) {
+		s, replicated, size := begin(t, vfs.NewHeap())
+		defer s.Close()
+		for i := range int64(3) {
+			done := submit(s)
+			replicated.Advance(size * (i + 1))
+			require.NoError(t, (<-done).Err)
+		}
+		parked(replicated)
+		require.NoError(t, s.TruncateTo(size))
+		replicated.Rewind(size)
+		done := submit(s)
+		require.NoError(t, s.Flush(ctx))
+		require.Empty(t, done, "acked before it was replicated")
+		replicated.Advance(2 * size)
+		select {
+		case a := <-done:
+			require.NoError(t, a.Err)
+		case <-time.After(10 * time.Second):
+			t.Fatal("replicated, flushed, and never acked")
+		}
+	})
+
+	t.Run("disk", func(t *testing.T) {
+		fsys := vfs.NewFaulty(vfs.NewHeap())
+		gate := vfs.NewGate()
+		s, replicated, size := begin(t, fsys)
+		defer s.Close()
+		defer gate.Open()
+		kept, lost := submit(s), submit(s)
+		submit(s)
+		require.NoError(t, s.Flush(ctx))
+		parked(replicated)
+		require.NoError(t, s.TruncateTo(size))
+		require.ErrorIs(t, (<-lost).Err, ErrIndeterminate)
+		parked(replicated)
+		fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: "*00000000000000000000", Nth: 1, Stall: gate})
+		done := submit(s)
+		<-gate.Arrived()
+		replicated.Advance(1 << 40)
+		parked(&s.log.ackable)
+		require.Empty(t, done, "acked before it was flushed")
+		require.NoError(t, (<-kept).Err)
+		gate.Open()
+		require.NoError(t, (<-done).Err)
+	})
+}
+
+// TestTruncateSparesTheFront proves that a cut fails the appends that wait for their ack behind it,
+// and no others.
+func TestTruncateSparesTheFront(t *testing.T) {
+	var replicated watermark.Mark
+	o := small(vfs.NewHeap(), "/s")
+	o.AckMarks = []*watermark.Mark{&replicated}
+	s := open(t, o)
+	s.SetConfirm(0)
+	as := make([]*Append, 5) // one group
+	done := make(chan *Append, len(as))
+	for i := range as {
+		as[i] = &Append{Record: record("T", 0, nil, "k"), Tag: int64(i), Done: func(a *Append) { done <- a }}
+	}
+	s.SubmitVector(as)
+	require.NoError(t, s.Flush(t.Context()))
+	require.NoError(t, s.TruncateTo(as[2].Result.Pos))
+	for i := 2; i < len(as); i++ {
+		a := <-done
+		require.EqualValues(t, i, a.Tag)
+		require.ErrorIs(t, a.Err, ErrIndeterminate)
+	}
+	require.Empty(t, done)
+	replicated.Advance(as[2].Result.Pos)
+	for i := range 2 {
+		a := <-done
+		require.EqualValues(t, i, a.Tag)
+		require.NoError(t, a.Err)
+	}
+	require.NoError(t, s.Close())
+}
+
+// TestTruncateFails proves that a cut that cannot be made poisons the store, and that nobody waits
+// for it forever.
+func TestTruncateFails(t *testing.T) {
+	var replicated watermark.Mark
+	fsys := vfs.NewFaulty(vfs.NewHeap())
+	o := small(fsys, "/s")
+	o.AckMarks = []*watermark.Mark{&replicated}
+	poisoned := make(chan error, 1)
+	o.Events.Poison = func(err error) { poisoned <- err }
+	s := open(t, o)
+	s.SetConfirm(0)
+	done := make(chan *Append, 2)
+	for range 2 {
+		s.Submit(&Append{Record: record("T", 0, nil, "k"), Done: func(a *Append) { done <- a }})
+	}
+	require.NoError(t, s.Flush(t.Context()))
+	end := s.Appended()
+	fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: "*broken*", Nth: 1, Err: syscall.EIO})
+	err := s.TruncateTo(end / 2)
+	require.ErrorIs(t, err, ErrPoisoned)
+	require.ErrorIs(t, err, syscall.EIO)
+	require.ErrorIs(t, <-poisoned, ErrPoisoned)
+	for range 2 {
+		require.Error(t, (<-done).Err)
+	}
+	require.ErrorIs(t, s.WaitVisible(t.Context(), end), ErrPoisoned)
+	require.ErrorIs(t, s.Close(), ErrPoisoned)
+	fsys.Clear()
+	o.Events.Poison = nil
+	s = open(t, o)
+	require.Equal(t, end, s.Visible(), "nothing was cut")
+	require.NoError(t, s.Close())
 }
 
 // TestAckMarks proves that an append is acked only when the marks of other owners have passed it

@@ -14,16 +14,21 @@ import (
 	"rmq/message"
 )
 
-// cleanNow runs rounds of retention by hand until one removes nothing, in the hour of deleteWhen.
-func cleanNow(t *testing.T, s *Store, o RetentionOptions) (removed int) {
-	t.Helper()
+// nightCleaner is the retention of a store in the hour of deleteWhen.
+func nightCleaner(s *Store, o RetentionOptions, event func(CleanEvent)) *Cleaner {
 	o.ensureDefaults()
 	o.Pause = 0
 	night := func() time.Time {
 		n := time.Now()
 		return time.Date(n.Year(), n.Month(), n.Day(), 4, 0, 0, 0, time.Local)
 	}
-	c := newCleaner(storeTarget{s}, o, night, func(CleanEvent) { removed++ })
+	return newCleaner(storeTarget{s}, o, night, event)
+}
+
+// cleanNow runs rounds of retention by hand until one removes nothing, in the hour of deleteWhen.
+func cleanNow(t *testing.T, s *Store, o RetentionOptions) (removed int) {
+	t.Helper()
+	c := nightCleaner(s, o, func(CleanEvent) { removed++ })
 	for before := -1; before != removed; {
 		before = removed
 		require.NoError(t, c.round(context.Background(), false))

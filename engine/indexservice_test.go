@@ -372,6 +372,56 @@ func TestIndexDescribesNothingUnsaved(t *testing.T) {
 	require.NoError(t, x.close())
 }
 
+// TestIndexPowerCut proves that a power cut before any call of a checkpoint leaves an index that has
+// everything that was in it at the checkpoint before, without being told again, and that what its
+// heads count can be found.
+func TestIndexPowerCut(t *testing.T) {
+	ctx := context.Background()
+	base := vfs.NewHeap()
+	fsys := vfs.NewFaulty(base)
+	require.NoError(t, base.MkdirAll(testIndexDir, 0o755))
+	require.NoError(t, base.SyncFS("/"))
+	o := indexOptions{FS: fsys, Dir: testIndexDir, Slots: 4, MaxEntries: 60, Clock: time.Now}
+	x := newIndexService(o)
+	require.NoError(t, x.load(ctx, true, 0))
+	saved := int64(-1)
+	images := 0
+	cut := func(name string) {
+		for range 6 {
+			seed := uint64(images)
+			images++
+			name := fmt.Sprintf("%s, seed %d, saved to %d", name, seed, saved)
+			o := o
+			o.FS = base.CrashImage(seed)
+			x := newIndexService(o)
+			require.NoError(t, x.load(ctx, false, 0), name)
+			require.GreaterOrEqual(t, x.endOffset(), saved, name)
+			for pos := int64(0); pos <= x.endOffset(); pos += 100 {
+				found, err := x.query("T", fmt.Sprint(pos), 64, 0, math.MaxInt64)
+				require.NoError(t, err, name)
+				require.Equal(t, []int64{pos}, found, name)
+			}
+			require.NoError(t, x.close())
+		}
+	}
+	fsys.Before(func(c vfs.Call) {
+		if c.N > 0 {
+			cut(c.String())
+		}
+	})
+	for pos := int64(0); pos < 20000; pos += 100 {
+		require.NoError(t, x.put(keyedRecord("T", pos, 1_700_000_000_000+pos, "", fmt.Sprint(pos))))
+		if pos%1700 == 0 {
+			require.NoError(t, x.checkpoint(ctx))
+			saved = x.durableEnd()
+			cut("between")
+		}
+	}
+	fsys.Before(nil)
+	require.Greater(t, images, 100)
+	require.NoError(t, x.close())
+}
+
 // TestIndexPutAllocates proves that indexing a record costs no memory.
 func TestIndexPutAllocates(t *testing.T) {
 	x := newIndexService(indexOptions{FS: vfs.OS, Dir: t.TempDir(), Slots: 1000, MaxEntries: 1_000_000, Clock: time.Now})

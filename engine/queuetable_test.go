@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	iofs "io/fs"
 	"math"
 	"slices"
 	"strconv"
@@ -539,6 +540,99 @@ func TestQueueJournalDamage(t *testing.T) {
 			}
 		}
 		require.NoError(t, again.close())
+	}
+}
+
+// TestQueuePowerCut proves that a power cut before any call of a checkpoint or of a clean stop leaves
+// queues that, fed with the log from the position where they are trusted, read as if nothing had
+// happened, and that nothing of what the log has lost stays in the files.
+func TestQueuePowerCut(t *testing.T) {
+	ctx := context.Background()
+	for _, direct := range []int{1, 12, 1000} {
+		t.Run(fmt.Sprintf("direct=%d", direct), func(t *testing.T) {
+			base := vfs.NewHeap()
+			fsys := vfs.NewFaulty(base)
+			o := queueTableOptions{FS: fsys, Dir: testQueueDir, FileBytes: 400, JournalDir: testJournalDir, DirectEntries: direct}
+			table := newTable(t, o)
+			require.NoError(t, base.SyncFS("/"))
+			put := func(table *queueTable, i int64) {
+				require.NoError(t, table.get([]byte("T"), int32(i%3)).put(i/3, i*100, 100, i))
+			}
+			verify := func(img *vfs.Heap, noted int64, name string) {
+				o := o
+				o.FS = img
+				table := newQueueTable(o)
+				require.NoError(t, table.load(ctx), name)
+				require.GreaterOrEqual(t, table.trustedPos(), noted, "%s: the journal is gone", name)
+				for i := min(noted, table.trustedPos()) / 100; i < noted/100; i++ {
+					put(table, i)
+				}
+				if table.maxPos() > noted { // as recovery does where the log has lost its tail
+					require.NoError(t, table.truncate(ctx, noted), name)
+				}
+				table.rebuilt()
+				for id := range int32(3) {
+					n := (noted/100 - int64(id) + 2) / 3
+					q := table.get([]byte("T"), id)
+					require.Equal(t, n, q.max(), "%s, queue %d", name, id)
+					for k := range n {
+						var e [1]format.CQEntry
+						_, err := q.read(k, e[:])
+						require.NoError(t, err, name)
+						require.Equal(t, (3*k+int64(id))*100, e[0].Offset, "%s, queue %d at %d", name, id, k)
+					}
+				}
+				require.NoError(t, table.flushClassic(ctx), name)
+				for id := range int32(3) {
+					q := table.get([]byte("T"), id)
+					starts, err := table.listFiles(table.queueDir(q))
+					if errors.Is(err, iofs.ErrNotExist) && q.max() == 0 {
+						continue
+					}
+					require.NoError(t, err, name)
+					for _, start := range starts {
+						b := readWhole(t, img, table.filePath(q, start))
+						if from := max(0, q.max()*format.CQEntryBytes-start); from < int64(len(b)) {
+							require.Equal(t, make([]byte, len(b)-int(from)), b[from:], "%s, queue %d behind %d", name, id, q.max())
+						}
+					}
+				}
+				require.NoError(t, table.close())
+			}
+			var noted int64
+			images := 0
+			cut := func(name string) {
+				for range 6 {
+					seed := uint64(images)
+					img := base.CrashImage(seed)
+					require.NoError(t, img.MkdirAll(testQueueDir, 0o755))
+					verify(img, noted, fmt.Sprintf("%s, seed %d, noted %d", name, seed, noted))
+					images++
+				}
+				verify(base.KillImage(), noted, fmt.Sprintf("killed %s, noted %d", name, noted))
+			}
+			fsys.Before(func(c vfs.Call) {
+				if c.N > 0 {
+					cut(c.String())
+				}
+			})
+			i := int64(0)
+			for round := range 6 {
+				for range 7 + 11*round {
+					put(table, i)
+					i++
+				}
+				if round == 5 {
+					require.NoError(t, table.flushClassic(ctx))
+				} else {
+					require.NoError(t, table.checkpoint(ctx))
+				}
+				noted = table.maxPos()
+				cut("between")
+			}
+			fsys.Before(nil)
+			require.Greater(t, images, 100)
+		})
 	}
 }
 

@@ -258,3 +258,118 @@ func TestStalledSync(t *testing.T) {
 		})
 	}
 }
+
+// TestNothingShowsEarly proves that readers, queues and acks see nothing of a record whose write, or
+// under sync flush whose sync, is still under way.
+func TestNothingShowsEarly(t *testing.T) {
+	for flush, op := range map[engine.FlushMode]vfs.Op{engine.AsyncFlush: vfs.OpWrite, engine.SyncFlush: vfs.OpSync} {
+		t.Run(flush.String(), func(t *testing.T) {
+			gate := vfs.NewGate()
+			defer gate.Open()
+			fsys := vfs.NewFaulty(vfs.NewHeap())
+			h := &history{src: crashtest.Source{Seed: 1, MaxBody: 100}}
+			s, err := engine.Open(t.Context(), tiny(fsys, flush, engine.WritePwrite))
+			require.NoError(t, err)
+			require.NoError(t, s.WaitPrepared(t.Context()))
+			require.NoError(t, h.one(t.Context(), s))
+			end := s.Appended()
+			require.NoError(t, s.WaitDispatchedPos(t.Context(), end))
+			fsys.Add(vfs.Rule{Op: op, Match: "*/prepared/00000000000000000000", Nth: 1, Stall: gate})
+			rec, err := h.src.AppendRecord(nil, 0, 0, h.seq)
+			require.NoError(t, err)
+			done := make(chan error, 1)
+			s.Submit(&engine.Append{Record: rec, Done: func(a *engine.Append) { done <- a.Err }})
+			<-gate.Arrived()
+			require.Greater(t, s.Appended(), end)
+			for what, pos := range map[string]int64{"visible": s.Visible(), "ackable": s.Ackable(), "dispatched": s.Dispatched(), "flushed": s.Flushed()} {
+				require.LessOrEqual(t, pos, end, what)
+			}
+			_, err = s.Lookup(end)
+			require.ErrorIs(t, err, engine.ErrOffsetTooLarge)
+			require.Empty(t, done)
+			gate.Open()
+			require.NoError(t, <-done)
+			r, err := s.Lookup(end)
+			require.NoError(t, err)
+			r.Release()
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// TestSyncErrorsAreTold proves that no sync that fails is taken for one that has not, whichever file
+// it was for: a checkpoint fails and notes nothing, an index is not believed at the next start, and a
+// segment is not used.
+func TestSyncErrorsAreTold(t *testing.T) {
+	begin := func(t *testing.T, queueFileBytes int64) (*vfs.Heap, *vfs.Faulty, engine.Options, *engine.Store, *history) {
+		t.Helper()
+		base := vfs.NewHeap()
+		fsys := vfs.NewFaulty(base)
+		o := tiny(fsys, engine.SyncFlush, engine.WritePwrite)
+		o.SegmentBytes, o.MaxIndexEntries, o.QueueFileBytes = 64<<10, 4096, queueFileBytes
+		s, err := engine.Open(t.Context(), o)
+		require.NoError(t, err)
+		require.NoError(t, s.WaitPrepared(t.Context()))
+		h := &history{src: crashtest.Source{Seed: 1, MaxBody: 10}}
+		for range 1600 { // so many of one queue go into its file
+			require.NoError(t, h.one(t.Context(), s))
+		}
+		require.NoError(t, s.WaitDispatchedPos(t.Context(), s.Visible()))
+		return base, fsys, o, s, h
+	}
+	for name, x := range map[string]struct {
+		rule           vfs.Rule
+		queueFileBytes int64
+	}{
+		"journal":    {vfs.Rule{Op: vfs.OpSync, Match: "*/rmq/queues.journal*"}, 200},
+		"queues":     {vfs.Rule{Op: vfs.OpSync, Match: "*/consumequeue/*"}, 20000}, // few files, one by one
+		"queues all": {vfs.Rule{Op: vfs.OpSyncFS}, 200},                            // many, with their file system
+		"state":      {vfs.Rule{Op: vfs.OpSync, Match: "*/rmq/state"}, 200},
+		"checkpoint": {vfs.Rule{Op: vfs.OpSync, Match: "*/checkpoint"}, 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base, fsys, o, s, h := begin(t, x.queueFileBytes)
+			x.rule.Nth, x.rule.Err = 1, syscall.EIO
+			hits := fsys.Add(x.rule)
+			require.ErrorIs(t, s.Checkpoint(t.Context()), syscall.EIO)
+			require.Equal(t, 1, hits())
+			fsys.Clear()
+			for seed := range uint64(5) {
+				o.FS = base.CrashImage(seed)
+				require.NoError(t, engine.Reboot(o.FS, storeDir))
+				s, err := engine.Open(t.Context(), o)
+				require.NoError(t, err)
+				rep, err := crashtest.Audit(t.Context(), s, h.src, h.seen())
+				require.NoError(t, err)
+				require.Empty(t, rep.Lost)
+				require.NoError(t, s.Close())
+			}
+			require.NoError(t, s.Close())
+		})
+	}
+	t.Run("index", func(t *testing.T) {
+		base, fsys, o, s, _ := begin(t, 200)
+		hits := fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: "*/index/*", Nth: 1, Err: syscall.EIO})
+		require.NoError(t, s.Checkpoint(t.Context()))
+		require.Equal(t, 1, hits())
+		o.FS = base.KillImage()
+		require.NoError(t, s.Close())
+		s, err := engine.Open(t.Context(), o)
+		require.NoError(t, err)
+		require.True(t, s.Recovery().IndexRebuilt)
+		require.NoError(t, s.Close())
+	})
+	t.Run("segment", func(t *testing.T) {
+		_, fsys, _, s, h := begin(t, 200)
+		next := (s.Appended()/(64<<10) + 2) * (64 << 10) // one further than the one that is ready
+		fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: fmt.Sprintf("*/prepared/%020d", next), Nth: 1, Onward: true, Err: syscall.EIO})
+		var err error
+		for err == nil {
+			err = h.one(t.Context(), s)
+		}
+		require.ErrorIs(t, err, syscall.EIO)
+		require.NotErrorIs(t, err, engine.ErrPoisoned)
+		fsys.Clear()
+		require.NoError(t, s.Close())
+	})
+}

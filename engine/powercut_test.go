@@ -270,6 +270,9 @@ func powerCuts(t *testing.T, flush engine.FlushMode, write engine.WriteMode, rng
 	base := vfs.NewHeap()
 	h := &history{src: crashtest.Source{Seed: rng.Uint64(), MaxBody: 900}}
 	o := tiny(base, flush, write)
+	if rng.IntN(2) == 0 { // nothing is flushed but on request, by a checkpoint above all
+		o.FlushInterval, o.FlushThorough = time.Hour, time.Hour
+	}
 	cuts := h.live(t, base, o, rng, 25)
 	all := inLogOrder(h.acks)
 	pick := rng.IntN(len(cuts))

@@ -14,6 +14,7 @@ import (
 
 	"rmq/engine/format"
 	"rmq/internal/vfs"
+	"rmq/message"
 )
 
 // killed copies the directory of a running store: what a process that dies at this moment leaves.
@@ -145,6 +146,95 @@ func TestTornTail(t *testing.T) {
 			require.NoError(t, r.Close())
 		})
 	}
+}
+
+// TestAlienRecords proves that a whole record with a good checksum is not taken for one of this log
+// where it is not: it says that it stands elsewhere, or that its queue is elsewhere.
+func TestAlienRecords(t *testing.T) {
+	for name, move := range map[string]struct{ pos, queueOffset int64 }{
+		"position before":      {pos: -1000},
+		"position behind":      {pos: 1},
+		"queue offset taken":   {queueOffset: -1},
+		"queue offset to come": {queueOffset: 1},
+	} {
+		for _, foreign := range []bool{false, true} {
+			if foreign && move.pos == 0 {
+				continue // the original leaves gaps: they are closed
+			}
+			t.Run(fmt.Sprintf("%s foreign=%v", name, foreign), func(t *testing.T) {
+				base := vfs.NewHeap()
+				o := small(base, "/s")
+				s := open(t, o)
+				all := fill(t, s, 1, 50)
+				end, next := s.Appended(), int64(0)
+				for _, m := range all {
+					if m.topic == "Topic1" && m.queue == 1 {
+						next = m.res.QueueOffset + 1
+					}
+				}
+				require.NoError(t, s.Checkpoint(context.Background()))
+				img := base.KillImage()
+				require.NoError(t, s.Close())
+				rec := record("Topic1", 1, []byte("alien"), "alien")
+				put := func(queueOffset, pos int64) RecoveryReport {
+					message.StampRecord(rec, queueOffset, pos, 1_800_000_000_000)
+					fs := img.KillImage()
+					if foreign {
+						require.NoError(t, fs.RemoveAll("/s/rmq"))
+					}
+					f, err := fs.OpenFile(path.Join("/s/commitlog", format.FileName(end-end%o.SegmentBytes)), os.O_RDWR, 0)
+					require.NoError(t, err)
+					_, err = f.WriteAt(rec, end%o.SegmentBytes)
+					require.NoError(t, err)
+					require.NoError(t, f.Close())
+					o.FS = fs
+					s := open(t, o)
+					check(t, s, all)
+					require.NoError(t, s.Close())
+					return s.Recovery()
+				}
+				require.Equal(t, end+int64(len(rec)), put(next, end).End, "it is taken where it belongs")
+				rep := put(next+move.queueOffset, end+move.pos)
+				require.Equal(t, end, rep.End)
+				require.EqualValues(t, len(rec), rep.CutBytes)
+				require.NotEmpty(t, rep.CutReason)
+			})
+		}
+	}
+}
+
+// TestAlienRecordUnderReaders proves that a cold read compares the position, too.
+func TestAlienRecordUnderReaders(t *testing.T) {
+	base := vfs.NewHeap()
+	o := small(base, "/s")
+	s := open(t, o)
+	rec := record("T", 0, []byte("one"), "k")
+	var res []Result
+	for range 2 {
+		r, err := s.Append(context.Background(), rec)
+		require.NoError(t, err)
+		res = append(res, r)
+	}
+	require.NoError(t, s.Close())
+	s = open(t, o)
+	defer s.Close()
+	f, err := base.OpenFile(path.Join("/s/commitlog", format.FileName(0)), os.O_RDWR, 0)
+	require.NoError(t, err)
+	b := make([]byte, len(rec))
+	_, err = f.ReadAt(b, res[0].Pos)
+	require.NoError(t, err)
+	_, err = f.WriteAt(b, res[1].Pos)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	r, err := s.Lookup(res[1].Pos)
+	r.Release()
+	var damage *CorruptionError
+	require.ErrorAs(t, err, &damage)
+	require.ErrorIs(t, err, errWrongPosition)
+	r, err = s.Get("T", 0, 0, 2, 1<<20)
+	require.ErrorAs(t, err, &damage)
+	require.Equal(t, 1, r.Count(), "what stands before the damage is served")
+	r.Release()
 }
 
 // TestDamageBelowFlushed proves that damage in what was on disk stops the opening with the place

@@ -101,3 +101,34 @@ func TestConcurrentProducers(t *testing.T) {
 		})
 	}
 }
+
+// TestReadersKeepTheirBytes proves that what a reader holds stays as it is while the log goes on, in
+// memory and on disk, however little of the tail is kept.
+func TestReadersKeepTheirBytes(t *testing.T) {
+	for _, fresh := range []bool{true, false} {
+		o := small(vfs.OS, t.TempDir())
+		o.TailCache = 1
+		s := open(t, o)
+		type held struct {
+			r *ReadResult
+			m sent
+		}
+		var all []held
+		for round := range uint64(12) {
+			list := fill(t, s, round, 30)
+			for i, m := range list {
+				if !fresh && i < 20 || fresh && i%5 > 0 {
+					continue
+				}
+				r, err := s.Lookup(m.res.Pos)
+				require.NoError(t, err)
+				all = append(all, held{r, m})
+			}
+		}
+		for _, x := range all {
+			requireRecord(t, x.r, x.m)
+			x.r.Release()
+		}
+		require.NoError(t, s.Close())
+	}
+}

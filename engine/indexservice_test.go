@@ -410,7 +410,7 @@ func TestIndexPowerCut(t *testing.T) {
 		}
 	})
 	for pos := int64(0); pos < 20000; pos += 100 {
-		require.NoError(t, x.put(keyedRecord("T", pos, 1_700_000_000_000+pos, "", fmt.Sprint(pos))))
+		require.NoError(t, putRecord(x, keyedRecord("T", pos, 1_700_000_000_000+pos, "", fmt.Sprint(pos))))
 		if pos%1700 == 0 {
 			require.NoError(t, x.checkpoint(ctx))
 			saved = x.durableEnd()

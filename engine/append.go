@@ -236,18 +236,28 @@ func (r *ackRing) cut(pos int64) []ackBatch {
 
 // waitMarks runs completions when a mark of another owner advances, until ctx ends.
 func (r *ackRing) waitMarks(ctx context.Context, written *watermark.Mark) error {
-	look, again := context.WithCancel(ctx)
-	defer func() { again() }()
-	for {
-		r.mu.Lock()
-		if look.Err() != nil {
-			look, again = context.WithCancel(ctx)
-		}
-		r.again = again
-		r.mu.Unlock()
-		// Beyond what has been released, not beyond where the marks stand by now.
-		if err := r.waitBeyond(look, r.release(0), written); err != nil && (ctx.Err() != nil || look.Err() == nil) {
+	for ctx.Err() == nil {
+		if err := r.waitUncut(ctx, written); err != nil {
 			return ignoreDone(ctx, err)
+		}
+	}
+	return nil
+}
+
+// waitUncut is waitMarks until the log is cut, which takes positions back.
+func (r *ackRing) waitUncut(ctx context.Context, written *watermark.Mark) error {
+	uncut, again := context.WithCancel(ctx)
+	defer again()
+	r.mu.Lock()
+	r.again = again
+	r.mu.Unlock()
+	for {
+		// Beyond what has been released, not beyond where the marks stand by now.
+		if err := r.waitBeyond(uncut, r.release(0), written); err != nil {
+			if uncut.Err() != nil {
+				return nil // cut, or ctx has ended
+			}
+			return err
 		}
 	}
 }

@@ -23,6 +23,9 @@ type Dispatcher struct {
 	n        int         // items in batch
 	touched  int64       // keeps the compiler from dropping the loads of touch
 	trouble  func(error) // hears when derived files cannot be written, and nil when they can again
+	watches  watches
+	arrive   func(*Arrival) // nil: nobody listens
+	arrival  Arrival
 }
 
 // dispatchBatch is how many records are parsed before they are applied. With many queues every
@@ -185,6 +188,10 @@ func (d *Dispatcher) apply(it *dispatchItem) {
 		if err := q.put(r.QueueOffset, e.Offset, e.Size, e.TagsHash); err != nil {
 			d.err = err
 			return
+		}
+		if d.arrive != nil && d.watches.any(it.hash) {
+			d.arrival = Arrival{r.Topic, r.QueueID, r.QueueOffset, e.TagsHash, r.StoreTimestamp, r.Properties}
+			d.arrive(&d.arrival)
 		}
 	}
 	if d.index != nil {

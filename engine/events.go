@@ -1,6 +1,10 @@
 package engine
 
-import "time"
+import (
+	"time"
+
+	"rmq/message"
+)
 
 // EventListener hears what happens inside a store. Every func may be nil. They run on the
 // engine's goroutines and must not block or call back into the store.
@@ -12,6 +16,19 @@ type EventListener struct {
 	Clean      func(CleanEvent)
 	Stall      func(StallEvent)
 	Poison     func(error)
+	// Arrive hears of every record that has become readable by queue offset, if its queue is
+	// watched ([Store.Watch]), and perhaps of others. The Arrival is valid during the call.
+	Arrive func(*Arrival)
+}
+
+// Arrival is a record that has got its place in a consume queue.
+type Arrival struct {
+	Topic       []byte
+	QueueID     int32
+	QueueOffset int64
+	TagsHash    int64
+	StoreTime   int64 // milliseconds
+	Properties  message.Properties
 }
 
 // FlushEvent is one sync of log bytes.

@@ -166,6 +166,11 @@ func (t *queueTable) deleteBeforeLocked(minPos int64) error {
 			gone = append(gone, x)
 		}
 	}
+	return t.removeGone(gone)
+}
+
+// removeGone tells the journal what readers have been told, then removes the files.
+func (t *queueTable) removeGone(gone []queueExpiry) error {
 	if len(gone) == 0 {
 		return nil
 	}
@@ -213,11 +218,7 @@ func (t *queueTable) expire(q *ConsumeQueue, minPos int64) (queueExpiry, error) 
 		if q.mark.Load() != n { // a record has come meanwhile
 			return x, nil
 		}
-		q.low.Store(n)
-		q.base, q.kept, q.first, q.limit, q.minPos, q.moved = n, n, 0, 0, -1, true
-		q.dropPending()
-		q.cuts++
-		return queueExpiry{q, first, limit, true}, nil
+		return q.empty(), nil
 	}
 	found, err := q.seekPos(low, n, minPos)
 	if err != nil {
@@ -241,6 +242,40 @@ func (t *queueTable) expire(q *ConsumeQueue, minPos int64) (queueExpiry, error) 
 	q.minPos, q.moved = newMin, true
 	q.first = max(q.first, keep)
 	return queueExpiry{q: q, first: first, limit: keep}, nil
+}
+
+// empty takes all entries out of q, which keeps its place: the next record gets the offset that it
+// would have got. Called with mu held.
+func (q *ConsumeQueue) empty() queueExpiry {
+	x := queueExpiry{q, q.first, q.limit, true}
+	n := q.mark.Load()
+	q.low.Store(n)
+	q.base, q.kept, q.first, q.limit, q.minPos, q.moved = n, n, 0, 0, -1, true
+	q.dropPending()
+	q.cuts++
+	return x
+}
+
+// remove empties the queues of a topic and removes their files.
+func (t *queueTable) remove(topic string) error {
+	t.maint.Lock()
+	defer t.maint.Unlock()
+	var gone []queueExpiry
+	for _, q := range t.all() {
+		if q.topic != topic || q.unnamed {
+			continue
+		}
+		q.mu.Lock()
+		if q.low.Load() < q.mark.Load() || q.first < q.limit {
+			gone = append(gone, q.empty())
+		}
+		q.mu.Unlock()
+		delete(t.strays, q) // they lie in the directory that goes
+	}
+	if err := t.removeGone(gone); err != nil {
+		return fmt.Errorf("remove the queues of %s: %w", topic, err)
+	}
+	return t.syncClassic()
 }
 
 func (t *queueTable) removeExpired(x queueExpiry) error {

@@ -122,8 +122,9 @@ func (s *Store) ReadRaw(pos int64, limit int, upto Upto) (*RawResult, error) {
 		n = min(n, c.end()-pos)
 		r.Bytes = c.buf[pos-c.start : pos-c.start+n]
 	} else {
-		r.Bytes = getReadBuffer(int(n))
-		r.read.pooled = append(r.read.pooled, r.Bytes)
+		buf := getReadBuffer(int(n))
+		r.read.pooled = append(r.read.pooled, buf)
+		r.Bytes = (*buf)[:n]
 		readSlots <- struct{}{}
 		_, err := m.ReadAt(r.Bytes, pos)
 		<-readSlots

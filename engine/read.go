@@ -25,11 +25,12 @@ const (
 	ReadOffsetOverflow
 	ReadOffsetNull // no entry is readable at the offset
 	ReadRemoving   // the log no longer holds the records
+	ReadNoMatch    // the filter let nothing pass
 )
 
 func (s ReadStatus) String() string {
 	return [...]string{"FOUND", "NO_MATCHED_LOGIC_QUEUE", "NO_MESSAGE_IN_QUEUE", "OFFSET_TOO_SMALL",
-		"OFFSET_OVERFLOW_ONE", "OFFSET_OVERFLOW_BADLY", "OFFSET_FOUND_NULL", "MESSAGE_WAS_REMOVING"}[s]
+		"OFFSET_OVERFLOW_ONE", "OFFSET_OVERFLOW_BADLY", "OFFSET_FOUND_NULL", "MESSAGE_WAS_REMOVING", "NO_MATCHED_MESSAGE"}[s]
 }
 
 // Range is a run of log bytes inside one segment file.
@@ -53,11 +54,28 @@ type ReadResult struct {
 	MinOffset  int64
 	MaxOffset  int64
 	Bytes      int
+	LastPos    int64 // in the log, of the last record looked at; -1 if none was
 
 	pieces []piece
 	chunks []*chunk
 	files  []*mappedfile.MappedFile
-	pooled [][]byte
+	pooled []*[]byte
+	window window
+}
+
+// window is a run of log bytes that were read from a file at once: a queue's records often lie close
+// together.
+type window struct {
+	pos int64
+	b   []byte
+}
+
+// at is what the window holds of [pos, pos+n), nil unless it holds it all.
+func (w *window) at(pos int64, n int) []byte {
+	if pos < w.pos || pos+int64(n) > w.pos+int64(len(w.b)) {
+		return nil
+	}
+	return w.b[pos-w.pos:][:n]
 }
 
 // Count is how many records there are.
@@ -92,7 +110,7 @@ func (r *ReadResult) Ranges() []Range {
 	return out
 }
 
-// Release gives everything back.
+// Release gives everything back. The result can then be used for another read.
 func (r *ReadResult) Release() {
 	for _, c := range r.chunks {
 		c.release()
@@ -103,24 +121,29 @@ func (r *ReadResult) Release() {
 	for _, b := range r.pooled {
 		putReadBuffer(b)
 	}
-	*r = ReadResult{}
+	clear(r.pieces)
+	clear(r.chunks)
+	clear(r.files)
+	clear(r.pooled)
+	*r = ReadResult{pieces: r.pieces[:0], chunks: r.chunks[:0], files: r.files[:0], pooled: r.pooled[:0]}
 }
 
 const readBufferBytes = 64 << 10
 
 var readBuffers = sync.Pool{New: func() any { b := make([]byte, readBufferBytes); return &b }}
 
-func getReadBuffer(n int) []byte {
+// getReadBuffer gives n bytes or more, pooled unless they are many.
+func getReadBuffer(n int) *[]byte {
 	if n > readBufferBytes {
-		return make([]byte, n)
+		b := make([]byte, n)
+		return &b
 	}
-	return (*readBuffers.Get().(*[]byte))[:n]
+	return readBuffers.Get().(*[]byte)
 }
 
-func putReadBuffer(b []byte) {
-	if cap(b) == readBufferBytes {
-		b = b[:readBufferBytes]
-		readBuffers.Put(&b)
+func putReadBuffer(b *[]byte) {
+	if len(*b) == readBufferBytes {
+		readBuffers.Put(b)
 	}
 }
 
@@ -129,8 +152,9 @@ func putReadBuffer(b []byte) {
 var readSlots = make(chan struct{}, 32)
 
 // addRange adds the record of n bytes at pos. From memory if the newest bytes hold it, else by
-// pread, with its checksum verified.
-func (s *Store) addRange(r *ReadResult, pos int64, n int) error {
+// pread, with its checksum verified. When a file has to be read, ahead bytes are read from pos on, if
+// that is more.
+func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int) error {
 	m := s.files.Find(pos)
 	if m == nil {
 		return ErrOffsetTooSmall
@@ -154,13 +178,19 @@ func (s *Store) addRange(r *ReadResult, pos int64, n int) error {
 		}
 		c.release()
 	}
-	b := getReadBuffer(n)
-	r.pooled = append(r.pooled, b)
-	readSlots <- struct{}{}
-	_, err := m.ReadAt(b, pos)
-	<-readSlots
-	if err != nil {
-		return err
+	b := r.window.at(pos, n)
+	if b == nil {
+		ahead = int(min(int64(max(n, ahead)), m.End()-pos))
+		buf := getReadBuffer(ahead)
+		r.pooled = append(r.pooled, buf)
+		readSlots <- struct{}{}
+		_, err := m.ReadAt((*buf)[:ahead], pos)
+		<-readSlots
+		if err != nil {
+			return err
+		}
+		r.window = window{pos, (*buf)[:ahead]}
+		b = (*buf)[:n]
 	}
 	var rec message.Record
 	size, kind, err := s.o.Framing.Next(b, pos, &rec)
@@ -182,76 +212,9 @@ func (r *ReadResult) add(b []byte, rng Range) {
 	r.Bytes += len(b)
 }
 
-// Get reads up to maxCount records of maxBytes in all from a queue, beginning at offset; the first
-// record comes whatever its size. Status tells when there is none.
-//
-// Damage is a [CorruptionError]; the records before it are still in the result, which must be
-// released even then.
-func (s *Store) Get(topic string, queueID int32, offset int64, maxCount, maxBytes int) (*ReadResult, error) {
-	r := &ReadResult{NextOffset: offset}
-	if s.closed.Load() {
-		return r, ErrClosed
-	}
-	q := s.queues.lookup(topic, queueID)
-	if q == nil {
-		r.Status, r.NextOffset = ReadNoQueue, 0
-		return r, nil
-	}
-	r.MinOffset, r.MaxOffset = q.min(), q.max()
-	switch {
-	case r.MaxOffset == 0:
-		r.Status, r.NextOffset = ReadNoMessage, 0
-		return r, nil
-	case offset < r.MinOffset:
-		r.Status, r.NextOffset = ReadOffsetTooSmall, r.MinOffset
-		return r, nil
-	case offset == r.MaxOffset:
-		r.Status = ReadOffsetOverflowOne
-		return r, nil
-	case offset > r.MaxOffset:
-		r.Status, r.NextOffset = ReadOffsetOverflow, r.MaxOffset
-		return r, nil
-	}
-	var entries [32]format.CQEntry
-	for len(r.pieces) < maxCount && r.NextOffset < r.MaxOffset {
-		n, err := q.read(r.NextOffset, entries[:min(len(entries), maxCount-len(r.pieces))])
-		if err != nil {
-			return r, err
-		}
-		if n == 0 {
-			if len(r.pieces) == 0 {
-				r.Status = ReadOffsetNull
-			}
-			return r, nil
-		}
-		for _, e := range entries[:n] {
-			if len(r.pieces) > 0 && r.Bytes+int(e.Size) > maxBytes {
-				return r, nil
-			}
-			if e.IsFiller() || e.Offset < s.Min() {
-				r.NextOffset++
-				if len(r.pieces) == 0 {
-					r.Status = ReadRemoving
-				}
-				continue
-			}
-			if err := s.addRange(r, e.Offset, int(e.Size)); err != nil {
-				if errors.Is(err, ErrOffsetTooSmall) {
-					r.NextOffset++
-					continue
-				}
-				return r, err
-			}
-			r.Status = ReadFound
-			r.NextOffset++
-		}
-	}
-	return r, nil
-}
-
 // Lookup reads the one record at pos. The result must be released, also after an error.
 func (s *Store) Lookup(pos int64) (*ReadResult, error) {
-	r := &ReadResult{}
+	r := &ReadResult{LastPos: pos}
 	if s.closed.Load() {
 		return r, ErrClosed
 	}
@@ -269,7 +232,7 @@ func (s *Store) Lookup(pos int64) (*ReadResult, error) {
 	if n < message.MinRecordBytes || int64(n) > s.o.SegmentBytes-pos%s.o.SegmentBytes || pos+int64(n) > s.log.visible.Load() {
 		return r, fmt.Errorf("record at %d: %w", pos, ErrNotFound)
 	}
-	err := s.addRange(r, pos, n)
+	err := s.addRange(r, pos, n, n)
 	var damage *CorruptionError
 	if errors.As(err, &damage) && errors.Is(err, message.ErrBadMagic) {
 		err = fmt.Errorf("record at %d: %w", pos, ErrNotFound)
@@ -328,6 +291,26 @@ func (s *Store) Queues() []QueueName {
 		return int(a.ID) - int(b.ID)
 	})
 	return names
+}
+
+// RemoveTopic empties all queues of a topic and removes their files. The records stay in the log until
+// retention takes them; offsets are not used again, so a topic of the same name goes on behind them
+// (Apache starts at 0 again, and finds the old records when it makes its queues anew from the log).
+// Safe beside appends to the topic: records that come meanwhile may stay readable.
+func (s *Store) RemoveTopic(topic string) error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return s.queues.remove(topic)
+}
+
+// RemoveExpiredQueues removes the files of queues, and of parts of them, whose records the log no
+// longer holds. Retention does it by itself.
+func (s *Store) RemoveExpiredQueues() error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	return s.queues.deleteBefore(s.Min())
 }
 
 // QueueRange is the range [low, high) of queue offsets that can be read, false if there is no

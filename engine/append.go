@@ -120,6 +120,25 @@ func (s *Store) SubmitVector(as []*Append) {
 	}
 }
 
+// SubmitFront hands over records from the front of as, like [Store.SubmitVector], until one cannot be
+// taken. It returns how many were; err, nil when all were, is about as[n], which is the caller's
+// again and whose Done does not run. ctx bounds the wait for room of a record without NoWait.
+func (s *Store) SubmitFront(ctx context.Context, as []*Append) (n int, err error) {
+	for _, a := range as {
+		a.Err, a.Result = nil, Result{}
+	}
+	for n < len(as) {
+		k, err := s.log.submitMany(ctx, as[n:])
+		if k > 0 {
+			s.log.wakeWriter()
+		}
+		if n += k; err != nil {
+			return n, s.closedErr(err)
+		}
+	}
+	return n, nil
+}
+
 // closedErr turns the end of the store's own context into ErrClosed.
 func (s *Store) closedErr(err error) error {
 	if errors.Is(err, context.Canceled) {

@@ -227,6 +227,13 @@ func (q *ConsumeQueue) read(offset int64, dst []format.CQEntry) (int, error) {
 	}
 }
 
+// memoryFrom is the first offset whose entry is in memory.
+func (q *ConsumeQueue) memoryFrom() int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.base
+}
+
 const queueBufBytes = 800 * format.CQEntryBytes // what one get of a broker looks at
 
 var queueBufs = sync.Pool{New: func() any { return new([queueBufBytes]byte) }}

@@ -24,6 +24,8 @@ var (
 	ErrOffsetTooSmall = errors.New("offset is before the log")
 	// ErrOffsetTooLarge says that the log does not reach the position, or may not show it yet.
 	ErrOffsetTooLarge = errors.New("offset is behind the log")
+	// ErrCold says that only a file holds what was to be read from memory.
+	ErrCold = errors.New("not in memory")
 	// ErrUnsupported says that the engine does not store such records.
 	ErrUnsupported = errors.New("not supported")
 )

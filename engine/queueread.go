@@ -18,6 +18,9 @@ type ReadQuery struct {
 	// Match passes over records by what their queue entry says of the tag ([message.TagHash]; of a
 	// delayed message, when it is due). nil passes all. Different tags may share a hash.
 	Match func(tagsHash int64) bool
+	// InMemory reads no file: what only a file holds ends the read, with [ErrCold] if nothing was
+	// found before it. For goroutines that must not wait for a disk.
+	InMemory bool
 }
 
 // Get reads up to maxCount records of maxBytes in all from a queue, beginning at offset; the first
@@ -74,6 +77,9 @@ func (s *Store) scanQueue(r *ReadResult, q *ConsumeQueue, query *ReadQuery) erro
 		left = query.MaxCount
 	}
 	for len(r.pieces) < query.MaxCount && r.NextOffset < r.MaxOffset && left > 0 {
+		if query.InMemory && r.NextOffset < q.memoryFrom() {
+			return coldEnd(r)
+		}
 		n, err := q.read(r.NextOffset, entries[:min(len(entries), left)])
 		if err != nil {
 			return err
@@ -113,7 +119,14 @@ func (s *Store) takeEntries(r *ReadResult, query *ReadQuery, entries []format.CQ
 		case !none && r.Bytes+int(e.Size) > query.MaxBytes:
 			return true, nil
 		}
-		if err := s.addRange(r, e.Offset, int(e.Size), aheadOf(entries[i:], query.MaxBytes-r.Bytes)); err != nil {
+		ahead := memoryOnly
+		if !query.InMemory {
+			ahead = aheadOf(entries[i:], query.MaxBytes-r.Bytes)
+		}
+		if err := s.addRange(r, e.Offset, int(e.Size), ahead); err != nil {
+			if errors.Is(err, ErrCold) {
+				return true, coldEnd(r)
+			}
 			if errors.Is(err, ErrOffsetTooSmall) {
 				r.NextOffset++
 				continue
@@ -128,6 +141,14 @@ func (s *Store) takeEntries(r *ReadResult, query *ReadQuery, entries []format.CQ
 		}
 	}
 	return false, nil
+}
+
+// coldEnd ends a read that must not touch a file.
+func coldEnd(r *ReadResult) error {
+	if len(r.pieces) == 0 {
+		return ErrCold
+	}
+	return nil
 }
 
 // aheadOf is how many bytes to read at once, from the record of the first entry on, so that those of

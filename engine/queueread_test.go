@@ -207,3 +207,48 @@ func TestEntries(t *testing.T) {
 	_, err = s.Entries("T", 9, 0, 1)
 	require.ErrorIs(t, err, ErrNotFound)
 }
+
+// A read that must not touch a file serves what is in memory, and says so when there is nothing of it.
+func TestReadInMemory(t *testing.T) {
+	o := small(vfs.NewHeap(), "s")
+	s := open(t, o)
+	fill(t, s, 1, 20)
+	require.NoError(t, s.WaitDispatchedPos(t.Context(), s.Visible()))
+	q := s.Queues()[0]
+	var r ReadResult
+	query := &ReadQuery{Topic: q.Topic, QueueID: q.ID, MaxCount: 4, MaxBytes: 1 << 20, InMemory: true}
+	require.NoError(t, s.Read(&r, query))
+	require.Positive(t, r.Count())
+	r.Release()
+	require.NoError(t, s.Close())
+
+	s = open(t, o)
+	defer s.Close()
+	require.ErrorIs(t, s.Read(&r, query), ErrCold)
+	r.Release()
+	query.InMemory = false
+	require.NoError(t, s.Read(&r, query))
+	require.Positive(t, r.Count())
+	r.Release()
+}
+
+// SubmitFront stops at the first record that cannot be taken, without its completion.
+func TestSubmitFront(t *testing.T) {
+	s := open(t, small(vfs.NewHeap(), "s"))
+	defer s.Close()
+	done := make(chan *Append, 4)
+	as := make([]*Append, 4)
+	for i := range as {
+		as[i] = &Append{Record: record("T", 0, []byte("body"), ""), Done: func(a *Append) { done <- a }}
+	}
+	as[2].Record = as[2].Record[:50]
+	n, err := s.SubmitFront(t.Context(), as)
+	require.ErrorIs(t, err, message.ErrShort)
+	require.Equal(t, 2, n)
+	require.Same(t, as[0], <-done)
+	require.Same(t, as[1], <-done)
+	n, err = s.SubmitFront(t.Context(), as[3:])
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, int64(2), (<-done).Result.QueueOffset)
+}

@@ -151,9 +151,11 @@ func putReadBuffer(b *[]byte) {
 // them holds a thread.
 var readSlots = make(chan struct{}, 32)
 
+const memoryOnly = -1
+
 // addRange adds the record of n bytes at pos. From memory if the newest bytes hold it, else by
 // pread, with its checksum verified. When a file has to be read, ahead bytes are read from pos on, if
-// that is more.
+// that is more; with memoryOnly it is [ErrCold] instead.
 func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int) error {
 	m := s.files.Find(pos)
 	if m == nil {
@@ -177,6 +179,9 @@ func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int) error {
 			return nil
 		}
 		c.release()
+	}
+	if ahead == memoryOnly {
+		return ErrCold
 	}
 	b := r.window.at(pos, n)
 	if b == nil {

@@ -336,3 +336,17 @@ func BenchmarkCheckCRC(b *testing.B) {
 		}
 	}
 }
+
+// Properties are taken out by name, whatever their values, and what is left can be added to.
+func TestAppendPropertiesWithout(t *testing.T) {
+	var p Properties
+	for _, kv := range [][2]string{{"A", "1"}, {"DELAY", "3"}, {"B", "DELAY"}, {"DELAY", "4"}} {
+		p = AppendProperty(p, kv[0], kv[1])
+	}
+	open := p[:len(p)-1] // producers may leave the last end out
+	for _, in := range []Properties{p, open} {
+		got := AppendPropertiesWithout(Properties(nil), in, "DELAY", "C")
+		require.Equal(t, AppendProperty(AppendProperty(Properties(nil), "A", "1"), "B", "DELAY"), got)
+	}
+	require.Equal(t, p, AppendPropertiesWithout(Properties(nil), open))
+}

@@ -2,6 +2,7 @@ package message
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
 )
 
@@ -46,6 +47,21 @@ func (p Properties) Get(name string) []byte {
 		}
 	}
 	return nil
+}
+
+// AppendPropertiesWithout appends p without the properties of these names, closed so that more may follow.
+func AppendPropertiesWithout[B ~[]byte](dst B, p Properties, names ...string) B {
+	for len(p) > 0 {
+		var seg []byte
+		seg, p = p.next()
+		if i := bytes.IndexByte(seg, nameEnd); i > 0 && slices.Contains(names, string(seg[:i])) {
+			continue
+		}
+		if len(seg) > 0 {
+			dst = append(append(dst, seg...), valueEnd)
+		}
+	}
+	return dst
 }
 
 func (p Properties) next() (seg []byte, rest Properties) {

@@ -16,7 +16,7 @@ import (
 // every package needs a line, so that a new one is placed on purpose.
 var floors = map[string]int{
 	"rmq/internal/binenc": -1, "rmq/internal/vfs": -1, "rmq/internal/run": -1, "rmq/internal/watermark": -1, "rmq/internal/config": -1,
-	"rmq/message": 0, "rmq/engine/format": 0,
+	"rmq/message": 0, "rmq/engine/format": 0, "rmq/remoting/protocol": 0, "rmq/filter": 0,
 	"rmq/engine/mappedfile": 1,
 	"rmq/engine":            2,
 	"rmq/engine/storetool":  3, "rmq/results": 3, "rmq/results/report": 4,
@@ -37,6 +37,8 @@ var never = map[string][]string{
 	"rmq/internal/watermark": {"rmq"},
 	"rmq/message":            {"rmq/internal/vfs", "rmq/internal/run", "rmq/internal/watermark", "rmq/engine"},
 	"rmq/engine/format":      {"rmq/internal/vfs", "rmq/internal/run", "rmq/internal/watermark", "rmq/message"},
+	"rmq/filter":             {"rmq/internal/vfs", "rmq/internal/run", "rmq/internal/watermark", "rmq/internal/config", "rmq/message"},
+	"rmq/remoting/protocol":  {"rmq/internal/vfs", "rmq/internal/run", "rmq/internal/watermark", "rmq/internal/config", "rmq/message", "rmq/engine", "net"},
 	"rmq/engine/mappedfile":  {"rmq/message"},
 	"rmq/engine":             {"github.com/spf13", "github.com/olekukonko", "github.com/HdrHistogram", "net/http"},
 	"rmq/engine/storetool":   {"github.com/spf13", "github.com/olekukonko", "net/http"},
@@ -51,9 +53,10 @@ var never = map[string][]string{
 // neverDirect are imports that must not stand in the files of a package, though something below it
 // may have them.
 var neverDirect = map[string][]string{
-	"rmq/message":       {"os", "net"},
-	"rmq/engine/format": {"os", "net", "time"},
-	"rmq/engine":        {"golang.org/x/sys/unix", "github.com/edsrzf/mmap-go", "syscall"},
+	"rmq/message":           {"os", "net"},
+	"rmq/remoting/protocol": {"os", "net", "time"},
+	"rmq/engine/format":     {"os", "net", "time"},
+	"rmq/engine":            {"golang.org/x/sys/unix", "github.com/edsrzf/mmap-go", "syscall"},
 }
 
 // pkg is what the checks need of a line of go list.

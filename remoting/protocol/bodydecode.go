@@ -1,0 +1,232 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding"
+	"fmt"
+	"math"
+	"reflect"
+	"strconv"
+)
+
+// BodyError says where a body cannot be read, as a path into it.
+type BodyError struct {
+	Path   string // "$.topicConfigTable.TopicA.perm"
+	Detail string
+	Err    error // ErrTruncated or ErrMalformed
+}
+
+func (e *BodyError) Error() string { return fmt.Sprintf("body: %s is %s: %s", e.Path, e.Err, e.Detail) }
+
+// Unwrap gives the kind of the error.
+func (e *BodyError) Unwrap() error { return e.Err }
+
+// defaulter is a body type whose members are not zero when they are left out.
+type defaulter interface{ setDefaults() }
+
+// DecodeBody reads b into the struct, slice or map that v points to. It takes what is about on the wire:
+// whole-number keys without quotes, objects as keys, references to earlier values ({"$ref":"$.a.b"}), numbers
+// and booleans as text and the other way round, blanks anywhere, members in any order and unknown ones. A
+// member that is absent or null keeps its default. The error is a [*BodyError]; v is then half filled.
+func DecodeBody(b []byte, v any) error {
+	root, err := parseTree(b)
+	if err != nil {
+		return err
+	}
+	d := decoder{root: root}
+	return d.set(reflect.ValueOf(v).Elem(), root, nil)
+}
+
+// trail is the path to the value at hand, from the leaf up; it becomes text only in errors.
+type trail struct {
+	up   *trail
+	name string
+}
+
+func (t *trail) String() string {
+	if t == nil {
+		return "$"
+	}
+	return t.up.String() + "." + t.name
+}
+
+type decoder struct {
+	root *node
+	hops int // references that were followed
+}
+
+func (d *decoder) fail(at *trail, format string, args ...any) error {
+	return &BodyError{at.String(), fmt.Sprintf(format, args...), ErrMalformed}
+}
+
+func (d *decoder) set(dst reflect.Value, n *node, at *trail) error {
+	n, err := d.follow(n, at)
+	if err != nil {
+		return err
+	}
+	if dst.Kind() == reflect.Pointer {
+		if n.kind == nodeNull {
+			dst.SetZero()
+			return nil
+		}
+		dst.Set(reflect.New(dst.Type().Elem()))
+		return d.set(dst.Elem(), n, at)
+	}
+	if dst.Type() == rawType {
+		dst.SetBytes(bytes.Clone(n.raw))
+		return nil
+	}
+	if dst.CanAddr() && dst.Addr().Type().Implements(unmarshaler) {
+		if n.kind == nodeNull {
+			return nil
+		}
+		if err := dst.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(n.text); err != nil {
+			return d.fail(at, "%v", err)
+		}
+		return nil
+	}
+	switch dst.Kind() {
+	case reflect.Struct:
+		return d.setStruct(dst, n, at)
+	case reflect.Map:
+		return d.setMap(dst, n, at)
+	case reflect.Slice:
+		return d.setSlice(dst, n, at)
+	}
+	return d.setScalar(dst, n, at)
+}
+
+func (d *decoder) setStruct(dst reflect.Value, n *node, at *trail) error {
+	if def, ok := dst.Addr().Interface().(defaulter); ok {
+		def.setDefaults()
+	}
+	switch n.kind {
+	case nodeNull:
+		return nil
+	case nodeObject:
+	default:
+		return d.fail(at, "an object is wanted, not %s", n)
+	}
+	for _, f := range bodyPlan(dst.Type()) {
+		m := n.member(f.name)
+		if m == nil && f.alias != "" {
+			m = n.member(f.alias)
+		}
+		if m == nil || m.kind == nodeNull {
+			continue
+		}
+		if err := d.set(dst.FieldByIndex(f.index), m, &trail{at, f.name}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *decoder) setMap(dst reflect.Value, n *node, at *trail) error {
+	switch n.kind {
+	case nodeNull:
+		dst.SetZero()
+		return nil
+	case nodeObject:
+	default:
+		return d.fail(at, "an object is wanted, not %s", n)
+	}
+	t := dst.Type()
+	m := reflect.MakeMapWithSize(t, len(n.members))
+	for i := range n.members {
+		e := &n.members[i]
+		here := &trail{at, string(e.key.text)}
+		k, v := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
+		if err := d.setKey(k, &e.key, here); err != nil {
+			return err
+		}
+		if err := d.set(v, &e.value, here); err != nil {
+			return err
+		}
+		m.SetMapIndex(k, v)
+	}
+	dst.Set(m)
+	return nil
+}
+
+// setKey reads the name of a map entry, which may be an object, also one inside a text.
+func (d *decoder) setKey(dst reflect.Value, n *node, at *trail) error {
+	switch {
+	case dst.Kind() == reflect.Struct && n.kind == nodeText:
+		inner, err := parseTree(n.text)
+		if err != nil {
+			return d.fail(at, "the name is no object")
+		}
+		n = inner
+	case dst.Kind() == reflect.String && n.kind == nodeObject:
+		dst.SetString(string(n.raw))
+		return nil
+	}
+	return d.set(dst, n, at)
+}
+
+func (d *decoder) setSlice(dst reflect.Value, n *node, at *trail) error {
+	switch n.kind {
+	case nodeNull:
+		dst.SetZero()
+		return nil
+	case nodeArray:
+	default:
+		return d.fail(at, "an array is wanted, not %s", n)
+	}
+	s := reflect.MakeSlice(dst.Type(), len(n.members), len(n.members))
+	for i := range n.members {
+		if err := d.set(s.Index(i), &n.members[i].value, &trail{at, strconv.Itoa(i)}); err != nil {
+			return err
+		}
+	}
+	dst.Set(s)
+	return nil
+}
+
+func (d *decoder) setScalar(dst reflect.Value, n *node, at *trail) error {
+	switch n.kind {
+	case nodeNull:
+		dst.SetZero()
+		return nil
+	case nodeObject, nodeArray:
+		return d.fail(at, "a single value is wanted, not %s", n)
+	}
+	switch dst.Kind() {
+	case reflect.String:
+		dst.SetString(string(n.text))
+	case reflect.Bool:
+		dst.SetBool(parseBool(n.text) || string(n.text) == "1")
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		i, ok := wholeNumber(n.text, uint(dst.Type().Bits()))
+		if !ok {
+			return d.fail(at, "%.64q is no whole number of %d bits", n.text, dst.Type().Bits())
+		}
+		dst.SetInt(i)
+	case reflect.Float64:
+		x, err := strconv.ParseFloat(string(n.text), 64)
+		if err != nil && len(n.text) > 0 {
+			return d.fail(at, "%.64q is no number", n.text)
+		}
+		dst.SetFloat(x)
+	default:
+		panic(fmt.Sprintf("BUG: a body cannot hold a %s", dst.Type()))
+	}
+	return nil
+}
+
+// wholeNumber reads 7, 7.0 and 7e3; no text at all is 0.
+func wholeNumber(text []byte, bits uint) (int64, bool) {
+	text = bytes.TrimSpace(text)
+	if len(text) == 0 {
+		return 0, true
+	}
+	if i, ok := parseInt(text, bits); ok {
+		return i, true
+	}
+	x, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || x != math.Trunc(x) || math.Abs(x) >= 1<<53 || x < -math.Ldexp(1, int(bits)-1) || x >= math.Ldexp(1, int(bits)-1) {
+		return 0, false
+	}
+	return int64(x), true
+}

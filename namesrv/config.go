@@ -1,18 +1,20 @@
 package namesrv
 
 import (
-	"net"
 	"os"
 	"path"
 	"strings"
 	"time"
 
 	"rmq/internal/config"
+	"rmq/internal/daemon"
 )
 
 // Config is what a namesrv.properties says. Names in the tags are the Java property names. A Config
 // that [LoadConfig] returns is complete and checked, and is not changed any more.
 type Config struct {
+	daemon.Config
+
 	RocketmqHome      string        `prop:"rocketmqHome,important"`
 	ListenPort        int           `prop:"listenPort,important,min=1,max=65535"`
 	BindAddress       string        `prop:"bindAddress"`               // "": all addresses
@@ -22,12 +24,7 @@ type Config struct {
 	ConnectionMaxIdle time.Duration `prop:"serverChannelMaxIdleTimeSeconds,unit=s,min=1"`
 	ScanInterval      time.Duration `prop:"scanNotActiveBrokerInterval,unit=ms,min=1"`
 
-	// Requests: how many at once, how many waiting. Clients ask for routes, brokers for the rest.
-	ClientThreads   int `prop:"clientRequestThreadPoolNums,min=1,max=65536"`
-	ClientQueue     int `prop:"clientRequestThreadPoolQueueCapacity,min=1"`
-	DefaultThreads  int `prop:"defaultThreadPoolNums,min=1,max=65536"`
-	DefaultQueue    int `prop:"defaultThreadPoolQueueCapacity,min=1"`
-	UnregisterQueue int `prop:"unRegisterBrokerQueueCapacity,min=1"`
+	DefaultQueue int `prop:"defaultThreadPoolQueueCapacity,min=1"` // changes of key-value pairs and of the configuration that wait for the disk
 
 	OrderMessages     bool          `prop:"orderMessageEnable,live"`             // routes carry the order of a topic's queues
 	ReturnOrderTopics bool          `prop:"returnOrderTopicConfigToBroker,live"` // and so do answers to registrations
@@ -56,10 +53,11 @@ type LoadOptions struct {
 // DefaultConfig is what holds where nobody says anything, for a user whose home directory is home.
 func DefaultConfig(home string) Config {
 	return Config{
+		Config:     daemon.DefaultConfig(),
 		ListenPort: 9876, KVConfigPath: path.Join(home, "namesrv/kvConfig.json"), ConfigStorePath: path.Join(home, "namesrv/namesrv.properties"),
 		ConfigBlackList:   []string{"configBlackList", "configStorePath", "kvConfigPath", "rocketmqHome"},
 		ConnectionMaxIdle: 120 * time.Second, ScanInterval: 5 * time.Second,
-		ClientThreads: 8, ClientQueue: 50_000, DefaultThreads: 16, DefaultQueue: 10_000, UnregisterQueue: 3000,
+		DefaultQueue:      10_000,
 		ReturnOrderTopics: true, AllTopicList: true, TopicList: true, WaitFor: 45 * time.Second,
 	}
 }
@@ -85,13 +83,17 @@ func keys() *config.Keys[Config] {
 	return config.KeysOf(config.Spec[Config]{
 		Inert: inert,
 		Complete: func(c *Config, r *config.Review) {
-			if _, _, err := net.SplitHostPort(c.BindAddress); err == nil || strings.ContainsAny(c.BindAddress, " /;") {
+			c.Review(r)
+			if !daemon.IsAddress(c.BindAddress) {
 				r.Refuse("bindAddress", "use one address without a port")
 			}
 			for _, p := range [][2]string{{"kvConfigPath", c.KVConfigPath}, {"configStorePath", c.ConfigStorePath}} {
 				if p[1] == "" {
 					r.Refuse(p[0], "name a file")
 				}
+			}
+			if c.HTTPPort != 0 && c.HTTPPort == c.ListenPort {
+				r.Refuse("httpPort", "listenPort is the same: use another one, or 0 for none")
 			}
 			if c.Controller {
 				r.Refuse("enableControllerInNamesrv", "this version has no controller mode: use false")
@@ -106,8 +108,10 @@ func keys() *config.Keys[Config] {
 // inert are the keys of Apache that change nothing here.
 var inert = []config.Inert{
 	{Why: "there are no acting masters", Keys: strings.Fields("supportActingMaster notifyMinBrokerIdChanged")},
+	{Why: "brokers are unregistered at once", Keys: strings.Fields("unRegisterBrokerQueueCapacity")},
 	{Why: "there is no product environment to ask", Keys: strings.Fields("clusterTest productEnvName")},
 	{Why: "connections are served by goroutines", Keys: strings.Fields(`
+		clientRequestThreadPoolNums clientRequestThreadPoolQueueCapacity defaultThreadPoolNums
 		serverWorkerThreads serverCallbackExecutorThreads serverSelectorThreads serverOnewaySemaphoreValue
 		serverAsyncSemaphoreValue serverSocketSndBufSize serverSocketRcvBufSize serverPooledByteBufAllocatorEnable
 		useEpollNativeSelector`)},

@@ -70,6 +70,8 @@ func TestConfigErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"listenPort=0":                   "listenPort is 0: use a whole number from 1 to 65535",
 		"bindAddress=127.0.0.1:9876":     "bindAddress is 127.0.0.1:9876: use one address without a port",
+		"httpPort=9876":                  "httpPort is 9876: listenPort is the same: use another one, or 0 for none",
+		"httpAddress=a b":                "httpAddress is a b: use one address without a port",
 		"kvConfigPath=":                  "kvConfigPath is empty: name a file",
 		"configStorePath=":               "configStorePath is empty: name a file",
 		"enableControllerInNamesrv=true": "enableControllerInNamesrv is true: this version has no controller mode: use false",

@@ -17,12 +17,13 @@ import (
 var floors = map[string]int{
 	"rmq/internal/binenc": -1, "rmq/internal/vfs": -1, "rmq/internal/run": -1, "rmq/internal/watermark": -1, "rmq/internal/config": -1,
 	"rmq/message": 0, "rmq/engine/format": 0, "rmq/remoting/protocol": 0, "rmq/filter": 0,
+	"rmq/internal/bakfile": 0, "rmq/internal/daemon": 0,
 	"rmq/engine/mappedfile": 1,
 	"rmq/engine":            2,
 	"rmq/engine/storetool":  3, "rmq/results": 3, "rmq/results/report": 4,
 	"rmq/broker": 4, "rmq/namesrv": 4,
 	"rmq/bench/probe": 4, "rmq/bench": 5, "rmq/bench/driver": 6,
-	"rmq/cmd": 7,
+	"rmq/cmd/internal": 7, "rmq/cmd": 8,
 }
 
 // testOnly are rooms that no program links.
@@ -32,6 +33,7 @@ var testOnly = []string{"rmq/internal/archtest", "rmq/internal/crashtest", "rmq/
 var never = map[string][]string{
 	"rmq/internal/binenc":    {"rmq"},
 	"rmq/internal/config":    {"rmq"},
+	"rmq/internal/daemon":    {"github.com"},
 	"rmq/internal/run":       {"rmq"},
 	"rmq/internal/vfs":       {"rmq"},
 	"rmq/internal/watermark": {"rmq"},

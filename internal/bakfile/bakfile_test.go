@@ -14,7 +14,7 @@ import (
 	"rmq/internal/vfs"
 )
 
-const name = "/home/config/topics.json"
+const name = "/store/config/topics.json"
 
 // number takes texts that are numbers.
 func number(text []byte) error {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -146,7 +145,7 @@ func holdsStore(dir string) error {
 // makeDataDir creates the data directory and locks it against another run. undo takes both back.
 func (p *Plan) makeDataDir() (undo func(), err error) {
 	dir := p.dataDir()
-	_, statErr := os.Stat(dir)
+	stay := existing(filepath.Clean(dir))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, usagef("--dir: %v: choose a directory that can be written", err)
 	}
@@ -160,10 +159,9 @@ func (p *Plan) makeDataDir() (undo func(), err error) {
 		return nil, usagef("--dir: %v: choose a directory that can be written", err)
 	}
 	return func() {
-		_ = os.Remove(name) // still locked, so it is ours
-		_ = l.Close()       // nothing was written through it
-		if errors.Is(statErr, fs.ErrNotExist) {
-			_ = os.Remove(dir) // only if empty
+		_ = os.Remove(name)                                                                   // still locked, so it is ours
+		_ = l.Close()                                                                         // nothing was written through it
+		for d := filepath.Clean(dir); d != stay && os.Remove(d) == nil; d = filepath.Dir(d) { // what we made, if it is empty
 		}
 	}, nil
 }

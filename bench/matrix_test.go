@@ -133,3 +133,17 @@ func TestDataDirIsAStore(t *testing.T) {
 	require.ErrorContains(t, err, "already holds a store")
 	require.NoDirExists(t, p.OutDir)
 }
+
+// Shows that of directories made for the stores nothing is left, and that one which was there stays.
+func TestDataDirLeavesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		there := t.TempDir()
+		p := testPlan(t, &fakeTarget{send: func(ops []*Op) { after(time.Millisecond, ops) }})
+		p.Reps, p.DataDir = 1, filepath.Join(there, "a", "b")
+		_, err := Run(t.Context(), p)
+		require.NoError(t, err)
+		left, err := os.ReadDir(there)
+		require.NoError(t, err)
+		require.Empty(t, left)
+	})
+}

@@ -28,7 +28,9 @@ const (
 	DefaultOpenWindow = 4096 // messages in flight of an open loop, all producers together
 
 	recordOverhead = 91 + 2*64 // fixed part, topic, properties: for estimates
-	maxOpBytes     = 256 << 20 // of messages in flight
+	maxOpBytes     = 256 << 20 // of messages in flight, open loop: the window shrinks to it
+	maxClosedBytes = 1 << 30   // of messages in flight, closed loop: more is refused
+	minRounds      = 16        // of everything in flight, to be measured at all
 )
 
 // Workload is one cell made concrete, with everything that is equal for all cells of a run.
@@ -86,8 +88,8 @@ func (w *Workload) Validate() error {
 		complain("--producers=%d times --window=%d is above %d messages in flight: lower one of them", c.Producers, c.Window, MaxOutstanding)
 	}
 	if c.SizeBytes < HeaderBytes || c.SizeBytes > MaxSizeBytes {
-		complain("--size=%d is out of range: use %d bytes (run id, sequence, due time, checksum) to %s",
-			c.SizeBytes, HeaderBytes, results.FormatSize(MaxSizeBytes))
+		complain("--size=%s is out of range: use %dB (run id, sequence, due time, checksum) to %s",
+			results.FormatSize(int64(c.SizeBytes)), HeaderBytes, results.FormatSize(MaxSizeBytes))
 	}
 	if c.Entropy < 0 || c.Entropy > 1 || math.IsNaN(c.Entropy) {
 		complain("--entropy=%v is out of range: use 0 to 1", c.Entropy)
@@ -100,6 +102,15 @@ func (w *Workload) Validate() error {
 	}
 	if w.Duration <= 0 {
 		complain("--duration=%v measures nothing: use 1s or more", w.Duration)
+	}
+	inFlight := int64(c.Producers) * int64(c.Window)
+	if held := inFlight * w.recordBytes(); errs == nil && held > maxClosedBytes {
+		complain("--producers=%d times --window=%d holds %s of --size=%s in memory, above %s: lower one of them",
+			c.Producers, c.Window, results.FormatBytes(float64(held)), results.FormatSize(int64(c.SizeBytes)), results.FormatSize(maxClosedBytes))
+	}
+	if least := minRounds * inFlight * w.recordBytes(); errs == nil && c.Driver != "null" && w.MaxBytes > 0 && w.MaxBytes < least {
+		complain("--max-bytes=%s ends before anything is measured: use %dMiB or more for %d messages of %s in flight",
+			results.FormatSize(w.MaxBytes), (least+1<<20-1)>>20, inFlight, results.FormatSize(int64(c.SizeBytes)))
 	}
 	if w.Warmup < 0 {
 		complain("--warmup=%v is negative: use 0s or more", w.Warmup)

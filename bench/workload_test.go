@@ -39,13 +39,20 @@ func TestValidate(t *testing.T) {
 	err := bad.Validate()
 	for _, want := range []string{
 		"--flush=maybe is unknown: use async or sync", "--write=stone is unknown: use pwrite or mmap", "--repl=raft is coming",
-		"--arrival=late", "--topics=0 is out of range: use 1 to", "--queues=0", "--size=5 is out of range: use 32", "--producers=0", "--window=0",
+		"--arrival=late", "--topics=0 is out of range: use 1 to", "--queues=0", "--size=5B is out of range: use 32B", "--producers=0", "--window=0",
 		"--rate=x", "--entropy=2", "--duration=0s", "--warmup=-1ns",
 	} {
 		require.ErrorContains(t, err, want)
 	}
 	good.Cell.Producers, good.Cell.Window = 1000, 1000
 	require.ErrorContains(t, good.Validate(), "messages in flight")
+
+	good.Cell.Producers, good.Cell.Window, good.Cell.SizeBytes = 1000, 1, MaxSizeBytes
+	require.ErrorContains(t, good.Validate(), "--producers=1000 times --window=1 holds 3.91 GiB of --size=4MiB in memory, above 1GiB: lower one of them")
+
+	good.Cell = testCell()
+	good.MaxBytes = 1
+	require.ErrorContains(t, good.Validate(), "--max-bytes=1B ends before anything is measured: use 1MiB or more for 8 messages of ")
 }
 
 // Shows that messages in flight never hold more memory than allowed, whatever their size.

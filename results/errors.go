@@ -27,7 +27,7 @@ func (e *SchemaError) Error() string {
 	}
 	fix := "read it with the rmqbench that wrote it, or run it again"
 	if e.Got > e.Want {
-		fix = "it comes from a newer rmqbench"
+		fix = "it comes from a newer rmqbench, read it with that"
 	}
 	return fmt.Sprintf("%s: schema %d, want %d: %s", e.Path, e.Got, e.Want, fix)
 }
@@ -40,7 +40,7 @@ type DamagedError struct {
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%s: damaged: want %s: %v", e.Path, e.Want, e.Err)
+	return fmt.Sprintf("%s: damaged: want %s: %v: restore the file or run it again", e.Path, e.Want, e.Err)
 }
 
 func (e *DamagedError) Unwrap() error { return e.Err }

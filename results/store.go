@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // Names inside a run's directory.
@@ -64,7 +65,7 @@ func firstMissing(dir string) (string, error) {
 		st, err := os.Stat(d)
 		switch {
 		case err == nil && !st.IsDir():
-			return "", fmt.Errorf("%s: %w: %s is not a directory", dir, ErrNotWritable, d)
+			return "", fmt.Errorf("%s: %w: %s is not a directory: choose another --out", dir, ErrNotWritable, d)
 		case err == nil:
 			return missing, nil
 		case errors.Is(err, fs.ErrNotExist):
@@ -72,7 +73,7 @@ func firstMissing(dir string) (string, error) {
 		case errors.Is(err, fs.ErrPermission):
 			return "", notWritable(dir, err)
 		default:
-			return "", fmt.Errorf("%s: %w: a part of the path is not a directory", dir, ErrNotWritable)
+			return "", fmt.Errorf("%s: %w: a part of the path is not a directory: choose another --out", dir, ErrNotWritable)
 		}
 		if d == filepath.Dir(d) {
 			return missing, nil
@@ -260,8 +261,8 @@ func decodeJSON(path, want string, b []byte, v any) error {
 func (s *Store) Manifest() (*Manifest, error) {
 	m := new(Manifest)
 	err := readJSON(filepath.Join(s.dir, ManifestFile), "a run manifest (JSON)", m)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w: want %s", s.dir, ErrNoRun, ManifestFile)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, fmt.Errorf("%s: %w: name one with a %s", s.dir, ErrNoRun, ManifestFile)
 	}
 	if err != nil {
 		return nil, err
@@ -284,7 +285,8 @@ type CellRuns struct {
 	Reps []*Rep
 }
 
-// Load reads the whole run but histograms and series. Cells come in the order of the manifest.
+// Load reads the whole run but histograms and series. Cells come in the order of the manifest. A
+// repetition without a result is passed over in an incomplete run and an error in a complete one.
 func (s *Store) Load() (*Run, error) {
 	m, err := s.Manifest()
 	if err != nil {
@@ -306,11 +308,11 @@ func (s *Store) Load() (*Run, error) {
 		for block := range m.Order {
 			rep := new(Rep)
 			err := readJSON(filepath.Join(s.RepDir(c, block), ResultFile), "a result (JSON)", rep)
-			if errors.Is(err, fs.ErrNotExist) {
+			if errors.Is(err, fs.ErrNotExist) && !m.Complete {
 				continue
 			}
 			if err != nil {
-				return nil, err
+				return nil, missing(err, "a result (JSON), for the run is complete")
 			}
 			cr.Reps = append(cr.Reps, rep)
 		}
@@ -320,12 +322,37 @@ func (s *Store) Load() (*Run, error) {
 	return r, nil
 }
 
+// Check reads the histograms and series of every repetition of r, so that a damaged one is found
+// before a word is said about the run.
+func (s *Store) Check(r *Run) error {
+	for _, c := range r.Cells {
+		for _, rep := range c.Reps {
+			if _, err := s.Hists(c.Cell, rep.Block); err != nil {
+				return err
+			}
+			if _, err := s.Series(c.Cell, rep.Block); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// missing makes the absence of a file that belongs to a run a [*DamagedError].
+func missing(err error, want string) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) && errors.Is(err, fs.ErrNotExist) {
+		return &DamagedError{Path: pe.Path, Want: want, Err: errors.New("the file is missing")}
+	}
+	return err
+}
+
 // Hists reads the histograms of one repetition.
 func (s *Store) Hists(c Cell, block int) ([]Hist, error) {
 	path := filepath.Join(s.RepDir(c, block), HistFile)
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, missing(err, "histograms ("+histMagic+")")
 	}
 	hs, err := DecodeHists(b)
 	if err != nil {
@@ -339,7 +366,7 @@ func (s *Store) Series(c Cell, block int) ([]Row, error) {
 	path := filepath.Join(s.RepDir(c, block), SeriesFile)
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return nil, missing(err, "a time series")
 	}
 	var rows []Row
 	sc := bufio.NewScanner(bytes.NewReader(b))

@@ -51,7 +51,9 @@ func TestRoundTrip(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, hs, 6)
 
-	again, err := results.Create(filepath.Join(t.TempDir(), "b"), r.Manifest)
+	part := *r.Manifest
+	part.Complete, part.Reason = false, "one repetition of it"
+	again, err := results.Create(filepath.Join(t.TempDir(), "b"), &part)
 	require.NoError(t, err)
 	require.NoError(t, again.WriteRep(rep, hs, rows))
 	rows2, err := again.Series(rep.Cell, rep.Block)
@@ -104,7 +106,7 @@ func TestOtherSchemaIsRefusedByName(t *testing.T) {
 					text = strings.Replace(text, old, repl, 1)
 				}
 				require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
-				err = readAll(s.Dir(), c)
+				err = readAll(s.Dir())
 				var se *results.SchemaError
 				require.ErrorAs(t, err, &se)
 				require.Contains(t, err.Error(), path)
@@ -137,7 +139,7 @@ func TestDamageIsRefusedByName(t *testing.T) {
 				b, err := os.ReadFile(path)
 				require.NoError(t, err)
 				require.NoError(t, os.WriteFile(path, f(b), 0o644))
-				err = readAll(s.Dir(), c)
+				err = readAll(s.Dir())
 				var de *results.DamagedError
 				require.ErrorAs(t, err, &de)
 				require.Contains(t, err.Error(), path)
@@ -147,19 +149,37 @@ func TestDamageIsRefusedByName(t *testing.T) {
 	}
 }
 
-func readAll(dir string, c results.Cell) error {
+func readAll(dir string) error {
 	s, err := results.Open(dir)
 	if err != nil {
 		return err
 	}
-	if _, err := s.Load(); err != nil {
+	r, err := s.Load()
+	if err != nil {
 		return err
 	}
-	if _, err := s.Hists(c, 0); err != nil {
-		return err
+	return s.Check(r)
+}
+
+// Proves that a file that is gone from a complete run is damage, and a repetition that an incomplete
+// run never came to is not.
+func TestMissingFileIsDamage(t *testing.T) {
+	for _, name := range []string{results.ResultFile, results.HistFile, results.SeriesFile} {
+		s := write(t, smallest())
+		path := filepath.Join(s.RepDir(load(t, s).Manifest.Cells[0], 0), name)
+		require.NoError(t, os.Remove(path))
+		err := readAll(s.Dir())
+		var de *results.DamagedError
+		require.ErrorAs(t, err, &de, name)
+		require.Equal(t, path, de.Path)
+		require.ErrorContains(t, err, "the file is missing: restore the file or run it again")
 	}
-	_, err = s.Series(c, 0)
-	return err
+	s := write(t, smallest())
+	m := load(t, s).Manifest
+	require.NoError(t, os.RemoveAll(s.RepDir(m.Cells[0], 0)))
+	m.Complete, m.Reason = false, "interrupted"
+	require.NoError(t, s.WriteManifest(m))
+	require.NoError(t, readAll(s.Dir()))
 }
 
 // Proves that hist.bin decoding survives arbitrary bytes.

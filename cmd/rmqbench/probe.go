@@ -29,6 +29,9 @@ func newProbeCmd(stdout, stderr io.Writer) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if d == 0 {
+				return usage("--budget=%s measures nothing: use 25s", budget)
+			}
 			if st, err := os.Stat(dir); err != nil || !st.IsDir() {
 				return usage("--dir=%s is no directory: name one on the disk to probe", dir)
 			}

@@ -21,6 +21,8 @@ const (
 	gateWriteAsync  = 1.05             // device bytes / log bytes
 	gateWriteSync   = 1.30             // at groups of 8 and more
 	gateWriteLow    = 0.90
+
+	deviceBlockBytes = 4096
 )
 
 // Judge fills in everything about a result that follows from its measurements: durability class,
@@ -203,6 +205,10 @@ func deviceBytesGate(l *gateList, c Cell, r *Result, fsType string) {
 		high = gateWriteSync
 		if g, ok := r.GroupSize(); ok && g < 8 {
 			return // each flush writes at least one block: no band for small groups
+		} else if ok {
+			// The block that a flush ends in is written again by the next one.
+			perFlush := float64(res.LogBytes) / float64(*res.EngineFlushes)
+			high = max(high, gateWriteAsync+deviceBlockBytes/perFlush)
 		}
 	}
 	limit := fmt.Sprintf("%.2f to %.2f", gateWriteLow, high)

@@ -69,6 +69,21 @@ func TestEachGateFails(t *testing.T) {
 	}
 }
 
+// Proves that a synchronous log of small groups may write one block of 4 KiB again with every flush,
+// and no more than that.
+func TestBlockOfEachFlushIsAllowed(t *testing.T) {
+	cell, rep, env, probe := goodRep(t, "sync")
+	r := rep.Open
+	r.Counts.Acked, r.Resources.LogBytes = 32_000, 32_000*256
+	r.Verify = &results.Verify{Acked: 32_000, ByQueue: 32_000, ByScan: 32_000}
+	r.Resources.EngineFlushes, r.Resources.PrepareBytes = results.Ptr(int64(1000)), 0
+	for perFlush, ok := range map[int64]bool{8192 + 4096: true, 8192 + 4096 + 512: false} {
+		r.Resources.DevFinalBytes = results.Ptr(1000 * perFlush)
+		r.Judge(cell, env, probe)
+		require.Equal(t, ok, r.Valid, "%d bytes a flush: %+v", perFlush, r.FailedGates())
+	}
+}
+
 // Proves that a counter which the host does not offer makes its gate unverified: neither passed nor
 // a reason to call the result invalid.
 func TestMissingCountersAreUnverified(t *testing.T) {

@@ -104,7 +104,12 @@ func (s scale) ticks(n int) []float64 {
 	}
 	step := niceStep((s.hi - s.lo) / float64(n))
 	for v := math.Ceil(s.lo/step-1e-9) * step; v <= s.hi+step*1e-6; v += step {
-		ts = append(ts, math.Round(v/step)*step+0) // + 0 turns −0 into 0
+		n := math.Round(v / step)
+		if step < 1 {
+			ts = append(ts, n/math.Round(1/step)+0) // 3 × 0.1 is not 0.3, 3 / 10 is
+		} else {
+			ts = append(ts, n*step+0) // + 0 turns −0 into 0
+		}
 	}
 	return ts
 }

@@ -238,6 +238,9 @@ func stripChart(rows []strip, shared bool, what string) template.HTML {
 			s.endLink()
 		}
 		stripRow(s, r, sc, mid, shared)
+		if shared {
+			stripBeyond(s, r, sc, mid)
+		}
 		text := r.format(r.est.Median)
 		if r.invalid && shared {
 			text += " INVALID"
@@ -296,6 +299,24 @@ func stripRow(s *svg, r strip, sc scale, mid float64, shared bool) {
 		default:
 			s.dot("rep", x, mid, 3.5, tip)
 		}
+	}
+}
+
+// stripBeyond names the lowest limit of a row where all of them lie beyond a common scale, on the
+// side that the row leaves free.
+func stripBeyond(s *svg, r strip, sc scale, mid float64) {
+	lowest := math.Inf(1)
+	for _, m := range r.limits {
+		lowest = math.Min(lowest, m.value)
+	}
+	if math.IsInf(lowest, 1) || sc.at(lowest) <= sc.to {
+		return
+	}
+	_, hi := stripRange([]strip{{values: r.values, est: r.est}})
+	if text := "limit " + r.format(lowest) + " →"; sc.at(hi) < sc.to-textWidth(text)-16 {
+		s.text("limit-text", "end", sc.to-4, mid+4, text)
+	} else {
+		s.text("limit-text", "start", sc.from+6, mid+4, text)
 	}
 }
 

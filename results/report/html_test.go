@@ -159,6 +159,25 @@ func TestReportsOfAlmostNothing(t *testing.T) {
 	require.Empty(t, r.History())
 }
 
+// Proves that the command to repeat a cell says what matters and is no default: that the log had no
+// bound, and which disk was measured.
+func TestRepeatSaysBoundAndDisk(t *testing.T) {
+	for dir, want := range map[string]string{
+		"/mnt/nvme0": "--max-bytes=0B --seed=0 --dir=/mnt/nvme0 --out again",
+		"/mnt/it's":  `--max-bytes=0B --seed=0 --dir='/mnt/it'\''s' --out again`,
+		"":           "--max-bytes=0B --seed=0 --out again",
+	} {
+		r := open(t, resultstest.Options{DurS: 1, Reps: 1, Manifest: func(m *results.Manifest) { m.MaxBytes, m.Config["dir"] = 0, dir }})
+		require.Contains(t, r.RepeatCommand(r.Run().Cells[0].Cell), want)
+	}
+}
+
+// Proves that the labels of an axis are the short decimals that people write.
+func TestTicksAreShort(t *testing.T) {
+	require.Equal(t, []float64{-0.1, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8}, report.Ticks(-0.12, 0.8, 10))
+	require.Equal(t, []float64{0, 20, 40, 60}, report.Ticks(0, 60, 3))
+}
+
 // Proves that the page of a browser is more than bytes: headless Chromium renders it, light and
 // dark, wide and narrow, into a picture that is not empty. Skips loudly where there is none.
 func TestHTMLPicture(t *testing.T) {

@@ -42,13 +42,17 @@ func New(st *results.Store) (*Renderer, error) {
 	return r, nil
 }
 
-// Open reads the run in dir.
+// Open reads the run in dir, every file of it, so that a report of a damaged run is refused whole.
 func Open(dir string) (*Renderer, error) {
 	st, err := results.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	return New(st)
+	r, err := New(st)
+	if err != nil {
+		return nil, err
+	}
+	return r, st.Check(r.run)
 }
 
 // Run is the run that is shown.
@@ -279,12 +283,21 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 	flag("duration", seconds(m.DurS))
 	flag("warmup", seconds(m.WarmupS))
 	flag("reps", fmt.Sprint(m.Reps))
-	if m.MaxBytes > 0 {
-		flag("max-bytes", results.FormatSize(m.MaxBytes))
-	}
+	flag("max-bytes", results.FormatSize(m.MaxBytes))
 	flag("seed", fmt.Sprint(m.Seed))
+	if dir := m.Config["dir"]; dir != "" {
+		flag("dir", quoted(dir))
+	}
 	args = append(args, "--out", "again")
 	return strings.Join(args, " ")
+}
+
+// quoted is a word as a shell wants it.
+func quoted(word string) string {
+	if strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+:@%=") == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 func seconds(s float64) string { return strings.TrimSuffix(fmt.Sprintf("%g", s), ".0") + "s" }

@@ -47,6 +47,9 @@ With --fail-if-slower=5% it exits 1 when an interval lies below 0.95 as a whole,
 				if err == nil {
 					runs[i], err = st.Load()
 				}
+				if err == nil {
+					err = st.Check(runs[i])
+				}
 				if err != nil {
 					return &exitError{exitUsage, err}
 				}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"rmq/bench"
 	"rmq/bench/probe"
@@ -66,6 +67,7 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 	var ee *exitError
 	var ue *bench.UsageError
 	var se *results.SchemaError
+	var de *results.DamagedError
 	var space *probe.SpaceError
 	code := exitFailed
 	switch {
@@ -76,7 +78,7 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 		}
 	case errors.Is(err, errInterrupted):
 		code = exitInterrupted
-	case errors.As(err, &ue), errors.As(err, &se), errors.As(err, &space), errors.Is(err, results.ErrNoRun):
+	case errors.As(err, &ue), errors.As(err, &se), errors.As(err, &de), errors.As(err, &space), errors.Is(err, results.ErrNoRun):
 		code = exitUsage
 	}
 	fmt.Fprintln(stderr, "rmqbench:", oneLine(err))
@@ -121,10 +123,23 @@ func newRootCmd(stdout, stderr io.Writer) *cobra.Command {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		var bad *pflag.InvalidValueError
+		if errors.As(err, &bad) {
+			f := bad.GetFlag()
+			return usage("--%s=%s is no %s: use one such as %s", f.Name, bad.GetValue(), valueWord(f), f.DefValue)
+		}
 		return usage("%v: see %s --help", err, cmd.CommandPath())
 	})
 	root.AddCommand(newRunCmd(stdout, stderr), newProbeCmd(stdout, stderr), newCompareCmd(stdout), newReportCmd(stdout, stderr))
 	return root
+}
+
+// valueWord says what a flag that pflag parses takes.
+func valueWord(f *pflag.Flag) string {
+	if f.Value.Type() == "bool" {
+		return "yes or no"
+	}
+	return "whole number"
 }
 
 // args makes a wrong number of arguments bad input.

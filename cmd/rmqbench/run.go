@@ -124,9 +124,12 @@ func (f *runFlags) plan() (bench.Plan, error) {
 		MaxBytes: size("max-bytes", f.maxBytes), SegmentBytes: size("segment", f.segment), Seed: f.seed, Workers: f.workers,
 		Tags: f.tags, Keys: f.messageKeys, OpenWindow: f.openWindow,
 	}
-	dur("probe-budget", f.probeBudget)
+	budget := dur("probe-budget", f.probeBudget)
 	if err != nil {
 		return p, err
+	}
+	if budget == 0 {
+		return p, usage("--probe-budget=%s measures nothing: use 25s, or --no-probe", f.probeBudget)
 	}
 	if s := p.Base.SegmentBytes; s%4096 != 0 || s < 1<<20 || s > 2<<30 {
 		return p, usage("--segment=%s is out of range: use a multiple of 4KiB from 1MiB to 2GiB", f.segment)
@@ -152,7 +155,7 @@ func (f *runFlags) cells() ([]results.Cell, error) {
 	cells, err = cross(cells, err, "repl", f.repl, word, func(c *results.Cell, v string) { c.Repl = v })
 	cells, err = cross(cells, err, "topics", f.topics, parseInt, func(c *results.Cell, v int) { c.Topics = v })
 	cells, err = cross(cells, err, "queues", f.queues, parseInt, func(c *results.Cell, v int) { c.Queues = v })
-	cells, err = cross(cells, err, "size", f.size, parseSize, func(c *results.Cell, v int64) { c.SizeBytes = int(min(v, 1<<31)) })
+	cells, err = cross(cells, err, "size", f.size, parseSize, func(c *results.Cell, v int64) { c.SizeBytes = int(v) })
 	cells, err = cross(cells, err, "producers", f.producers, parseInt, func(c *results.Cell, v int) { c.Producers = v })
 	cells, err = cross(cells, err, "window", f.window, parseInt, func(c *results.Cell, v int) { c.Window = v })
 	cells, err = cross(cells, err, "arrival", f.arrival, word, func(c *results.Cell, v string) { c.Arrival = v })
@@ -349,6 +352,9 @@ func effective(cmd *cobra.Command) map[string]string {
 	for _, name := range []string{"flush", "repl", "topics", "queues", "size", "producers", "window", "rate", "write", "arrival", "keys", "entropy",
 		"driver", "duration", "warmup", "settle", "reps", "max-bytes", "seed", "open-window", "workers", "segment", "with-tags", "with-keys", "no-probe", "probe-budget"} {
 		m[name] = cmd.Flags().Lookup(name).Value.String()
+	}
+	if dir := cmd.Flags().Lookup("dir").Value.String(); dir != "" {
+		m["dir"] = dir
 	}
 	return m
 }

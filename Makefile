@@ -73,6 +73,7 @@ crash-short: ## a few of each; what CI runs
 	$(GO) test -count=1 -v -timeout 280s -run 'PowerCut|Kill' ./engine ./internal/crashtest
 
 -include test/interop/interop.mk
+-include test/interop/wire/interop.mk
 
 bench: ## the Go benchmarks, ready for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message

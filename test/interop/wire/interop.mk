@@ -1,0 +1,30 @@
+# Included by the Makefile at the top. Builds the Java side once per change of its sources (Maven
+# fetches the clients, tools and brokers of Apache RocketMQ from Maven Central into ~/.m2) and lets
+# it speak with our programs over loopback. Without Java or Maven it says so, loudly, and succeeds.
+
+WIRE_JAVA := test/interop/wire/java
+WIRE_SOURCES := $(WIRE_JAVA)/pom.xml $(wildcard $(WIRE_JAVA)/src/main/java/*/*.java)
+WIRE_LINES := client49 client54 server54
+
+.PHONY: interop interop-short interop-wire
+
+interop: interop-wire ## stock Java clients, mqadmin and brokers against our programs (needs Java and Maven)
+
+interop-short: ## the part of it that CI runs
+	RMQ_INTEROP_SHORT=1 $(MAKE) --no-print-directory interop-wire
+
+interop-wire: build
+	@if command -v java >/dev/null && command -v javac >/dev/null && command -v mvn >/dev/null; then \
+		$(MAKE) --no-print-directory $(WIRE_LINES:%=$(WIRE_JAVA)/target/%/classpath) && \
+		echo go test -tags interop -count=1 -timeout 60m $(INTEROP_FLAGS) ./test/interop/wire && \
+		go test -tags interop -count=1 -timeout 60m $(INTEROP_FLAGS) ./test/interop/wire; \
+	else \
+		echo "************************************************************************"; \
+		echo "* interop: SKIPPED. No JDK with Maven on PATH, so NO stock client spoke   "; \
+		echo "* with our programs. Install a JDK (11 or later) and Maven.               "; \
+		echo "************************************************************************"; \
+	fi
+
+$(WIRE_JAVA)/target/%/classpath: $(WIRE_SOURCES)
+	cd $(WIRE_JAVA) && $(INTEROP_MVN) -P $* package
+	@touch $@

@@ -264,10 +264,7 @@ func (s *scanner) language() Language {
 		return Java
 	}
 	if n, ok := parseInt(text, 32); ok {
-		if n < 0 || n > 255 {
-			return Other
-		}
-		return Language(n)
+		return languageOf(n)
 	}
 	return parseLanguage(text)
 }

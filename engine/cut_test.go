@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,8 +55,21 @@ func TestCutIsZeroed(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, f.Close())
 			require.NoError(t, img.SyncFS("/"))
-			o.FS = img
+			before, err := readAll(img, name)
+			require.NoError(t, err)
+			fsys := vfs.NewFaulty(img)
+			var cuts []*vfs.Heap // power cuts during recovery
+			var mu sync.Mutex
+			fsys.Before(func(c vfs.Call) {
+				if c.N > 0 {
+					mu.Lock()
+					defer mu.Unlock()
+					cuts = append(cuts, img.CrashImage(uint64(c.N)), img.CrashImage(uint64(c.N)+1000))
+				}
+			})
+			o.FS = fsys
 			s = open(t, o)
+			fsys.Before(nil)
 			rep := s.Recovery()
 			require.EqualValues(t, 2048, rep.End)
 			require.EqualValues(t, 3, rep.CutRecords)
@@ -62,6 +77,16 @@ func TestCutIsZeroed(t *testing.T) {
 			kept, err := readAll(img, rep.Broken[0])
 			require.NoError(t, err)
 			require.Len(t, kept, int(rep.CutBytes))
+			require.Equal(t, before[2048:2048+rep.CutBytes], kept)
+			for i, cut := range append(cuts, img.CrashImage(1), img.CrashImage(2), img.CrashImage(3)) {
+				left, err := readAll(cut, name)
+				require.NoError(t, err)
+				if !bytes.Equal(before, left) {
+					aside, err := readAll(cut, rep.Broken[0])
+					require.NoError(t, err, "image %d: cut from the log and nowhere else", i)
+					require.Equal(t, kept, aside, "image %d: what was kept aside is not whole", i)
+				}
+			}
 			for seed := range uint64(8) {
 				left, err := readAll(img.CrashImage(seed), name)
 				require.NoError(t, err)

@@ -519,7 +519,7 @@ func (s *Store) keepAside(m *mappedfile.MappedFile, from, to int64) (string, err
 		return "", err
 	}
 	s.report.CutRecords += s.countRecords(m, from, to)
-	return name, s.o.FS.SyncDir(dir)
+	return name, errors.Join(s.o.FS.SyncDir(dir), s.o.FS.SyncDir(rmqDir(s.o.Dir)))
 }
 
 var recordMagics = [][]byte{{0xDA, 0xA3, 0x20, 0xA7}, {0xDA, 0xA3, 0x20, 0xAB}}

@@ -491,28 +491,32 @@ func (x *indexService) durableEnd() int64 {
 // safeIndexTime is the store time up to which files that nobody will write again hold everything.
 // After a crash of ours the original keeps the files that end no later, so it lies before the end of
 // every file whose slots are not on disk, as its head says there or will say after the next checkpoint:
-// records of both kinds of files may have one store time.
+// records of both kinds of files may have one store time. It is the end of a file that is kept: what
+// stands behind that has to be indexed again.
 func (x *indexService) safeIndexTime() int64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	t := int64(0)
-	for i, f := range x.files {
-		if f.finished() || i < len(x.files)-1 && f.slots == nil {
-			t = f.head.EndTime
-			continue
-		}
-		for _, f := range x.files[i:] {
-			head := f.headWritten
-			if head.Count <= 1 {
-				head = f.head
-			}
-			if head.Count > 1 {
-				t = min(t, head.EndTime-1)
-			}
-		}
-		break
+	n := 0
+	for n < len(x.files) && (x.files[n].finished() || n < len(x.files)-1 && x.files[n].slots == nil) {
+		n++
 	}
-	return max(t, 0)
+	limit := int64(math.MaxInt64)
+	for _, f := range x.files[n:] {
+		head := f.headWritten
+		if head.Count <= 1 {
+			head = f.head
+		}
+		if head.Count > 1 {
+			limit = min(limit, head.EndTime-1)
+		}
+	}
+	t := int64(0)
+	for _, f := range x.files[:n] {
+		if f.head.EndTime <= limit {
+			t = max(t, f.head.EndTime)
+		}
+	}
+	return t
 }
 
 // endTime is the store time of the newest entry.

@@ -6,11 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -39,9 +41,20 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: filepath.Join("testdata", "script"),
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"mkstore": mkstore, "poke": poke, "openstore": openStore, "opens": opens, "exits": exits,
+			"mkstore": mkstore, "remanifest": remanifest, "poke": poke, "openstore": openStore, "opens": opens, "exits": exits,
 		},
 	})
+}
+
+// remanifest FILE OLD NEW changes the text of a manifest and gives it a sum that fits.
+func remanifest(ts *testscript.TestScript, _ bool, args []string) {
+	name := ts.MkAbs(args[0])
+	_, body, ok := strings.Cut(ts.ReadFile(args[0]), "\n")
+	if !ok || !strings.Contains(body, args[1]) {
+		ts.Fatalf("%s does not say %s: %s", name, args[1], body)
+	}
+	body = strings.Replace(body, args[1], args[2], 1)
+	ts.Check(os.WriteFile(name, []byte(fmt.Sprintf("%08x\n%s", crc32.ChecksumIEEE([]byte(body)), body)), 0o644))
 }
 
 // mkstore DIR N makes a store with N records, closed.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"rmq/engine"
 	"rmq/engine/storetool"
 )
 
@@ -55,13 +56,14 @@ func exitCode(ctx context.Context, err error) int {
 		bad   *usageError
 		size  *storetool.SizeError
 		space *storetool.SpaceError
+		newer *engine.VersionError
 	)
 	switch {
 	case err == nil:
 		return exitOK
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.As(err, &bad), errors.As(err, &size), errors.As(err, &space),
+	case errors.As(err, &bad), errors.As(err, &size), errors.As(err, &space), errors.As(err, &newer),
 		errors.Is(err, storetool.ErrNoStore), errors.Is(err, storetool.ErrInUse), errors.Is(err, storetool.ErrExists), errors.Is(err, storetool.ErrInput):
 		return exitUsage
 	}

@@ -112,8 +112,8 @@ type offsetRule struct{ next int64 }
 // in rmq/broken of the result; config and everything else that is not the store's is copied as it is.
 // In the end the result is verified.
 //
-// Errors: [ErrNoStore], [ErrInUse], [ErrExists], a [*SpaceError], a [*SizeError], or what the file
-// system says; after any of them no copy is left behind. In place, an interrupted repair leaves a
+// Errors: [ErrNoStore], [ErrInUse], [ErrExists], a [*SpaceError], a [*SizeError], an
+// [*engine.VersionError], or what the file system says; after any of them no copy is left behind. In place, an interrupted repair leaves a
 // store that the next start, or the next repair, takes for one that was killed.
 func Repair(ctx context.Context, o Options, ro RepairOptions) (*RepairReport, error) {
 	if ro.Clock == nil {
@@ -124,6 +124,9 @@ func Repair(ctx context.Context, o Options, ro RepairOptions) (*RepairReport, er
 	}
 	s, err := Open(o)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.tooNew(); err != nil {
 		return nil, err
 	}
 	r := &repairer{

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"rmq/engine"
 	"rmq/engine/format"
 	"rmq/internal/vfs"
 	"rmq/message"
@@ -53,12 +54,13 @@ const stateSlotBytes = 2048
 // loadStamps reads what a store says about itself, and finds out who had it last.
 func (s *Store) loadStamps() error {
 	root, fsys := s.o.Dir, s.o.FS
-	b, err := readFile(fsys, path.Join(root, "rmq", "manifest"))
+	name := path.Join(root, "rmq", "manifest")
+	b, err := readFile(fsys, name)
 	if err != nil {
 		return err
 	}
 	if b != nil {
-		s.manifest, s.manifestErr = parseManifest(b)
+		s.manifest, s.manifestErr = parseManifest(name, b)
 	}
 	if b, err = readFile(fsys, path.Join(root, "rmq", "state")); err != nil {
 		return err
@@ -89,12 +91,22 @@ func (s *Store) loadStamps() error {
 	return nil
 }
 
+// tooNew is an [*engine.VersionError] where a newer program wrote the store: what it means by its
+// files is not known here.
+func (s *Store) tooNew() error {
+	var newer *engine.VersionError
+	if errors.As(s.manifestErr, &newer) {
+		return newer
+	}
+	return nil
+}
+
 // unclean reports whether the next start of a broker has to replay some of the log.
 func (s *Store) unclean() bool {
 	return s.aborted || s.state != nil && !s.state.Clean
 }
 
-func parseManifest(b []byte) (*Manifest, error) {
+func parseManifest(name string, b []byte) (*Manifest, error) {
 	sum, body, ok := strings.Cut(string(b), "\n")
 	if want, err := strconv.ParseUint(sum, 16, 32); !ok || len(sum) != 8 || err != nil || uint32(want) != crc32.ChecksumIEEE([]byte(body)) {
 		return nil, errors.New("its checksum does not match")
@@ -104,7 +116,7 @@ func parseManifest(b []byte) (*Manifest, error) {
 		return nil, fmt.Errorf("it does not parse: %w", err)
 	}
 	if m.FormatVersion > knownFormat {
-		return nil, fmt.Errorf("format %d is newer than %d, the one that this program knows: use a newer one", m.FormatVersion, knownFormat)
+		return nil, &engine.VersionError{Path: name, Have: m.FormatVersion, Know: knownFormat}
 	}
 	return m, nil
 }

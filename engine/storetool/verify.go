@@ -32,8 +32,11 @@ type verifier struct {
 // place, queues and index against the log, and what the store says about itself against all of
 // them. It reads everything once, and holds no more than some 100 MiB.
 //
-// The error is one of the file system or of ctx. What is wrong with the store is in the report.
+// The error is one of the file system or of ctx, or an [*engine.VersionError]. What is wrong with the store is in the report.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (*Report, error) {
+	if err := s.tooNew(); err != nil {
+		return nil, err
+	}
 	if o.MaxFindings == 0 {
 		o.MaxFindings = 1000
 	}

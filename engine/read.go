@@ -88,6 +88,13 @@ func (r *ReadResult) Each(f func(rec []byte)) {
 	}
 }
 
+// EachRange calls f with every record and where it stands on disk. File is valid until Release.
+func (r *ReadResult) EachRange(f func(rec []byte, at Range)) {
+	for _, p := range r.pieces {
+		f(p.b, p.rng)
+	}
+}
+
 // AppendTo appends all records to dst, one after the other.
 func (r *ReadResult) AppendTo(dst []byte) []byte {
 	for _, p := range r.pieces {

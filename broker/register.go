@@ -1,0 +1,385 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"rmq/internal/run"
+	"rmq/remoting"
+	"rmq/remoting/protocol"
+)
+
+// Times of the registrar.
+const (
+	registerRetry   = 250 * time.Millisecond // after a name server could not be reached
+	resolvePeriod   = 120 * time.Second
+	registerWait    = time.Second // for a new topic to be known before its first message is answered
+	unregisterLimit = 3 * time.Second
+)
+
+// Registrar keeps all name servers informed (org.apache.rocketmq.broker.out.BrokerOuterAPI): each has a
+// goroutine of its own that registers the broker when its connection is made, every registerPeriod, and
+// whenever a topic changes. A connection that breaks is made again at once, so that a name server which
+// comes back empty knows the broker within a second. Names of hosts are resolved again every two
+// minutes and whenever a name server is lost; one with several addresses stands for as many name servers.
+type Registrar struct {
+	conf   func() *Config
+	addrs  []string // host:port
+	topics *TopicConfigManager
+	orders func(ctx context.Context, table map[string]string) // hears the order configuration
+	log    *slog.Logger
+	lookup func(ctx context.Context, host string) ([]string, error)
+
+	client *remoting.Client
+	group  *run.Group
+	lost   chan struct{} // a name server does not answer: resolve again
+
+	mu      sync.Mutex
+	targets map[string]*nameServer // by ip:port
+	change  int64                  // number of the last change
+	told    chan struct{}          // closed and renewed when a target has learned something
+}
+
+// nameServer is one name server.
+type nameServer struct {
+	addr   string
+	cancel context.CancelFunc
+	kick   chan struct{}
+
+	// Under Registrar.mu.
+	registered bool                             // by its present connection
+	told       int64                            // the last change that it knows
+	changed    map[string]*protocol.TopicConfig // what it does not know
+	all        bool                             // it has to be told everything
+}
+
+// start registers with all name servers in parallel and goes on doing so until ctx of the group ends.
+func (r *Registrar) start(ctx context.Context) error {
+	client, err := remoting.NewClient(context.WithoutCancel(ctx), remoting.ClientOptions{Name: "broker-outer", Logger: r.log})
+	if err != nil {
+		return err
+	}
+	r.client = client
+	r.targets, r.told, r.lost = map[string]*nameServer{}, make(chan struct{}), make(chan struct{}, 1)
+	if r.lookup == nil {
+		r.lookup = net.DefaultResolver.LookupHost
+	}
+	r.group = run.New(context.WithoutCancel(ctx), "register")
+	r.group.Go("resolve", r.resolveAlways)
+	return nil
+}
+
+// stop tells all name servers that the broker goes, in parallel and for a few seconds at most.
+func (r *Registrar) stop(ctx context.Context) error {
+	r.group.Cancel()
+	err := r.group.Wait()
+	ctx, cancel := context.WithTimeout(ctx, unregisterLimit)
+	defer cancel()
+	g := run.New(ctx, "unregister")
+	r.mu.Lock()
+	for _, t := range r.targets {
+		if t.registered {
+			g.Go(t.addr, func(ctx context.Context) error {
+				return r.unregister(ctx, t.addr)
+			})
+		}
+	}
+	r.mu.Unlock()
+	return errors.Join(err, g.Wait(), r.client.Close())
+}
+
+func (r *Registrar) resolveAlways(ctx context.Context) error {
+	t := time.NewTicker(resolvePeriod)
+	defer t.Stop()
+	for {
+		r.resolve(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		case <-r.lost:
+		}
+	}
+}
+
+// resolve starts and stops targets so that they are what the names stand for now.
+func (r *Registrar) resolve(ctx context.Context) {
+	want := map[string]bool{}
+	for _, addr := range r.addrs {
+		for _, a := range r.resolveOne(ctx, addr) {
+			want[a] = true
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	for addr, t := range r.targets {
+		if !want[addr] {
+			r.log.Info("name server no longer in use", "addr", addr)
+			t.cancel()
+			delete(r.targets, addr)
+		}
+	}
+	for addr := range want {
+		if r.targets[addr] == nil {
+			ctx, cancel := context.WithCancel(ctx)
+			t := &nameServer{addr: addr, cancel: cancel, kick: make(chan struct{}, 1), changed: map[string]*protocol.TopicConfig{}}
+			r.targets[addr] = t
+			r.group.Go(addr, func(context.Context) error { return r.keep(ctx, t) })
+		}
+	}
+}
+
+// resolveOne is what one host:port stands for; what it stood for, when that cannot be found out now.
+func (r *Registrar) resolveOne(ctx context.Context, addr string) (addrs []string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && net.ParseIP(host) != nil {
+		return []string{addr}
+	}
+	if err == nil {
+		var ips []string
+		if ips, err = r.lookup(ctx, host); err == nil {
+			for _, ip := range ips {
+				addrs = append(addrs, net.JoinHostPort(ip, port))
+			}
+			return addrs
+		}
+	}
+	if ctx.Err() == nil {
+		r.log.Warn("the name of a name server cannot be resolved", "addr", addr, "err", err)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Keys(r.targets))
+}
+
+// keep keeps one name server informed.
+func (r *Registrar) keep(ctx context.Context, t *nameServer) error {
+	reported := false
+	for ctx.Err() == nil {
+		err := r.session(ctx, t, func() { reported = false })
+		if ctx.Err() != nil {
+			return nil
+		}
+		r.mu.Lock()
+		t.registered = false
+		clear(t.changed)
+		r.announce()
+		r.mu.Unlock()
+		if !reported {
+			r.log.Warn("name server lost, trying again", "addr", t.addr, "err", err)
+			reported = true
+		}
+		select {
+		case r.lost <- struct{}{}:
+		default:
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(registerRetry):
+		}
+	}
+	return nil
+}
+
+// session registers over one connection until that breaks.
+func (r *Registrar) session(ctx context.Context, t *nameServer, ok func()) error {
+	conn, err := r.client.Conn(ctx, t.addr)
+	if err != nil {
+		return err
+	}
+	if err := r.registerAll(ctx, t, conn); err != nil {
+		return err
+	}
+	ok()
+	r.log.Info("registered", "nameServer", t.addr)
+	tick := time.NewTicker(r.conf().RegisterPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-conn.Done():
+			return remoting.ErrClosed
+		case <-tick.C:
+			err = r.registerAll(ctx, t, conn)
+		case <-t.kick:
+			err = r.registerChanged(ctx, t, conn)
+		}
+		var refused *protocol.RemoteError
+		if errors.As(err, &refused) {
+			r.log.Error("name server refuses the registration", "addr", t.addr, "err", err)
+		} else if err != nil {
+			return err
+		}
+	}
+}
+
+// registerAll sends all topics.
+func (r *Registrar) registerAll(ctx context.Context, t *nameServer, conn *remoting.Conn) error {
+	r.mu.Lock()
+	upTo := r.change
+	clear(t.changed)
+	t.all = false
+	r.mu.Unlock()
+	topics, version := r.topics.Snapshot()
+	return r.register(ctx, t, conn, topics, version, upTo)
+}
+
+// registerChanged sends the topics that the name server does not know yet. A name server adds them to
+// what it has.
+func (r *Registrar) registerChanged(ctx context.Context, t *nameServer, conn *remoting.Conn) error {
+	r.mu.Lock()
+	upTo, all := r.change, t.all
+	topics := slices.Collect(maps.Values(t.changed))
+	clear(t.changed)
+	r.mu.Unlock()
+	if !all {
+		err := r.register(ctx, t, conn, topics, r.topics.DataVersion(), upTo)
+		var refused *protocol.RemoteError
+		if !errors.As(err, &refused) {
+			return err
+		}
+	}
+	return r.registerAll(ctx, t, conn)
+}
+
+func (r *Registrar) register(ctx context.Context, t *nameServer, conn *remoting.Conn, topics []*protocol.TopicConfig, version protocol.DataVersion, upTo int64) error {
+	c := r.conf()
+	var body protocol.RegisterBrokerBody
+	body.FilterServerList = []string{}
+	w := &body.TopicConfigSerializeWrapper
+	w.DataVersion = version
+	w.TopicConfigTable = make(map[string]*protocol.TopicConfig, len(topics))
+	for _, topic := range topics {
+		if c.BrokerPermission != int(protocol.PermRead|protocol.PermWrite) {
+			masked := *topic
+			masked.Perm &= int32(c.BrokerPermission)
+			topic = &masked
+		}
+		w.TopicConfigTable[topic.TopicName] = topic
+	}
+	req := protocol.NewRequest(protocol.RequestRegisterBroker)
+	var err error
+	if req.Body, err = protocol.EncodeRegisterBroker(&body, false); err != nil {
+		return err
+	}
+	protocol.EncodeExt(req, &protocol.RegisterBrokerHeader{
+		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName,
+		HAServerAddr: c.address(c.BrokerIP2, c.HAListenPort), BrokerID: c.BrokerID, BodyCRC32: protocol.BodyCRC(req.Body),
+	})
+	ctx, cancel := context.WithTimeout(ctx, c.RegisterTimeout)
+	defer cancel()
+	resp, err := conn.Call(ctx, req)
+	if err == nil {
+		err = resp.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("register with %s: %w", t.addr, err)
+	}
+	r.mu.Lock()
+	t.registered, t.told = true, max(t.told, upTo)
+	r.announce()
+	r.mu.Unlock()
+	if len(resp.Body) > 0 && r.orders != nil {
+		var kv protocol.KVTable
+		if err := protocol.DecodeBody(resp.Body, &kv); err != nil {
+			r.log.Warn("the order configuration of a name server cannot be read", "addr", t.addr, "err", err)
+		} else {
+			r.orders(ctx, kv.Table)
+		}
+	}
+	return nil
+}
+
+// address is where others find a port of this broker.
+func (c *Config) address(host string, port int) string {
+	if strings.Contains(host, ":") {
+		return fmt.Sprintf("[%s]:%d", host, port)
+	}
+	return fmt.Sprintf("%s:%d", host, port)
+}
+
+func (r *Registrar) unregister(ctx context.Context, addr string) error {
+	c := r.conf()
+	req := protocol.NewRequest(protocol.RequestUnregisterBroker)
+	protocol.EncodeExt(req, &protocol.UnregisterBrokerHeader{
+		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName, BrokerID: c.BrokerID,
+	})
+	resp, err := r.client.Call(ctx, addr, req)
+	if err == nil {
+		err = resp.Err()
+	}
+	if err != nil {
+		return fmt.Errorf("unregister at %s, which will notice by itself: %w", addr, err)
+	}
+	return nil
+}
+
+// announce wakes those who wait for changes to be known. Called with mu held.
+func (r *Registrar) announce() {
+	close(r.told)
+	r.told = make(chan struct{})
+}
+
+// Changed tells the name servers of topics that were added or changed, none when one was removed or all
+// are concerned, and waits until those that can be reached know of it, or a second at most.
+func (r *Registrar) Changed(ctx context.Context, topics []*protocol.TopicConfig) {
+	if len(r.addrs) == 0 {
+		return
+	}
+	r.mu.Lock()
+	r.change++
+	change := r.change
+	for _, t := range r.targets {
+		for _, topic := range topics {
+			t.changed[topic.TopicName] = topic
+		}
+		t.all = t.all || len(topics) == 0
+		select {
+		case t.kick <- struct{}{}:
+		default:
+		}
+	}
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, registerWait)
+	defer cancel()
+	for {
+		r.mu.Lock()
+		known, told := true, r.told
+		for _, t := range r.targets {
+			known = known && (!t.registered || t.told >= change)
+		}
+		r.mu.Unlock()
+		if known {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-told:
+		}
+	}
+}
+
+// Registered says how many name servers there are and how many of them know the broker.
+func (r *Registrar) Registered() (known, all int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.targets {
+		if t.registered {
+			known++
+		}
+	}
+	return known, len(r.targets)
+}

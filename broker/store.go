@@ -1,0 +1,80 @@
+package broker
+
+import (
+	"context"
+	"errors"
+
+	"rmq/engine"
+	"rmq/engine/format"
+	"rmq/message"
+	"rmq/remoting/protocol"
+)
+
+// Store is what a broker needs of its storage: [engine.Store], or something that wraps it and acks a
+// record only when others have it too. The broker does not know the difference.
+type Store interface {
+	// SubmitFront, Submit: completions come one at a time and in log order, see [engine.Append].
+	SubmitFront(ctx context.Context, as []*engine.Append) (int, error)
+	Append(ctx context.Context, rec []byte) (engine.Result, error)
+
+	Read(r *engine.ReadResult, q *engine.ReadQuery) error
+	Lookup(pos int64) (*engine.ReadResult, error)
+	Entries(topic string, queueID int32, from int64, limit int) ([]format.CQEntry, error)
+	Queues() []engine.QueueName
+	QueueRange(topic string, queueID int32) (low, high int64, ok bool)
+	QueryKey(topic, key string, limit int, begin, end int64) ([]int64, error)
+	OffsetByTime(topic string, queueID int32, millis int64, bound engine.TimeBound) (int64, error)
+	StoreTime(topic string, queueID int32, offset int64) (int64, error)
+
+	// Watch and Unwatch say of which queues arrivals are of interest.
+	Watch(topic string, queueID int32)
+	Unwatch(topic string, queueID int32)
+
+	RemoveTopic(topic string) error
+	RemoveExpiredQueues() error
+
+	Min() int64
+	Max() int64
+	Dispatched() int64
+	WaitDispatchedPos(ctx context.Context, pos int64) error
+	Stats() engine.Stats
+	Options() engine.Options
+	Close() error
+}
+
+var _ Store = (*engine.Store)(nil)
+
+// unknownOutcome begins the remark of an answer to a send that may have been stored all the same.
+const unknownOutcome = "[UNKNOWN_OUTCOME] "
+
+// storeCode is how an error of the store is told to a client. Whoever answers adds [unknownOutcome]
+// when the record already had an offset. An error that is not known here is a SYSTEM_ERROR and goes
+// to the log in full.
+func storeCode(err error) (code protocol.ResponseCode, remark string, known bool) {
+	var (
+		space *engine.SpaceError
+		large *engine.TooLargeError
+		limit *message.LimitError
+		batch *message.BatchError
+	)
+	switch {
+	case err == nil:
+		return protocol.ResponseSuccess, "", true
+	case errors.Is(err, engine.ErrBusy):
+		return protocol.ResponseSystemBusy, "[PC_SYNCHRONIZED]broker busy: " + err.Error(), true
+	case errors.As(err, &space), engine.IsFull(err):
+		return protocol.ResponseServiceNotAvailable, "the disk is full: " + err.Error(), true
+	case errors.Is(err, engine.ErrPoisoned):
+		return protocol.ResponseServiceNotAvailable, err.Error(), true
+	case errors.Is(err, engine.ErrClosed):
+		return protocol.ResponseServiceNotAvailable, "the broker is shutting down: " + err.Error(), true
+	case errors.Is(err, engine.ErrIndeterminate):
+		return protocol.ResponseFlushDiskTimeout, err.Error(), true
+	case errors.As(err, &large), errors.As(err, &limit), errors.As(err, &batch), errors.Is(err, engine.ErrUnsupported),
+		errors.Is(err, message.ErrHost), errors.Is(err, message.ErrShort), errors.Is(err, message.ErrLength), errors.Is(err, message.ErrBadMagic):
+		return protocol.ResponseMessageIllegal, err.Error(), true
+	case errors.Is(err, engine.ErrNotFound), errors.Is(err, engine.ErrOffsetTooSmall), errors.Is(err, engine.ErrOffsetTooLarge):
+		return protocol.ResponseSystemError, err.Error(), true
+	}
+	return protocol.ResponseSystemError, err.Error(), false
+}

@@ -14,11 +14,14 @@ import (
 
 	"rmq/engine"
 	"rmq/internal/config"
+	"rmq/internal/daemon"
 )
 
 // Config is what a broker.conf says. Names in the tags are the Java property names. A Config that
 // [LoadConfig] returns is complete and checked, and is not changed any more.
 type Config struct {
+	daemon.Config
+
 	// Who and where.
 	RocketmqHome        string        `prop:"rocketmqHome,important"`
 	NamesrvAddr         []string      `prop:"namesrvAddr,important"`
@@ -174,6 +177,7 @@ const (
 func DefaultConfig() Config {
 	cpus := runtime.NumCPU()
 	return Config{
+		Config:            daemon.DefaultConfig(),
 		BrokerClusterName: "DefaultCluster", BrokerRole: "ASYNC_MASTER", ListenPort: 10911, BrokerPermission: 6,
 		ConfigBlackList:   []string{"configBlackList", "brokerConfigPath", "rocketmqHome"},
 		ConnectionMaxIdle: 120 * time.Second, RegisterPeriod: 30 * time.Second, RegisterTimeout: 24 * time.Second, ForceRegister: true,
@@ -281,6 +285,7 @@ func (c *Config) review(r *config.Review) {
 	c.reviewIdentity(r)
 	c.reviewStore(r)
 	c.reviewAbsent(r)
+	c.Config.Review(r)
 	o := c.EngineOptions()
 	o.EnsureDefaults()
 	r.Fail(o.Validate())

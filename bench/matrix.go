@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"rmq/internal/vfs"
@@ -85,13 +82,13 @@ func (p *Plan) Check() error {
 			return &UsageError{err}
 		}
 		if p.Drivers[c.Driver] == nil {
-			return usagef("--driver=%s is unknown: use %s", c.Driver, strings.Join(slices.Sorted(maps.Keys(p.Drivers)), ", "))
+			return usagef("--driver=%s is unknown: use embedded or null", c.Driver)
 		}
 		if id := c.ID(); seen[id] {
 			return usagef("the matrix holds %s twice: name every level once", id)
 		}
 		seen[c.ID()] = true
-		if c.Stores() {
+		if c.Driver != "null" {
 			stores = true
 			need = max(need, w.NeedBytes())
 		}

@@ -40,6 +40,9 @@ type Options struct {
 	// Fatal is called once when the store cannot go on: nothing is stored any more until the process is
 	// started again. Sends under way have been answered. nil: only the log says so.
 	Fatal func(err error)
+	// Reconfigured hears of settings that were changed at run time, when they are in force. It must not
+	// block, nor change them. nil: nobody needs to know.
+	Reconfigured func(c *Config)
 	// Interceptors stand before the processors, the first one first.
 	Interceptors []Interceptor
 }
@@ -200,12 +203,13 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	b.schedule.store = b.store
 	b.makeExecutors()
 	b.registerOwn()
+	newProcessors(b).registerAll(b.register)
 	b.intercept(auditLog(b.log))
 	for _, i := range b.o.Interceptors {
 		b.intercept(i)
 	}
 	c := b.conf()
-	b.registrar = &Registrar{conf: b.conf, addrs: c.NamesrvAddr, topics: b.Topics, log: b.log}
+	b.registrar = &Registrar{conf: b.conf, addrs: c.NamesrvAddr, topics: b.Topics, orders: b.Topics.ApplyOrder, log: b.log}
 	b.Topics.OnChange(b.registrar.Changed)
 	b.managers.start(b.group)
 	b.group.Go("sweep", b.runSweep)

@@ -123,6 +123,7 @@ type Config struct {
 	QueryCap             int           `prop:"maxMsgsNumBatch,live,min=1,max=65536"`
 	SlaveRead            bool          `prop:"slaveReadEnable,live"`
 	OffsetCheckInSlave   bool          `prop:"offsetCheckInSlave,live"`
+	ServerSideReset      bool          `prop:"useServerSideResetOffset,live"`
 	DisableSlowConsumers bool          `prop:"disableConsumeIfConsumerReadSlowly,live"`
 	SlowConsumerBytes    config.Size   `prop:"consumerFallbehindThreshold,live"`
 	RejectPullConsumers  bool          `prop:"rejectPullConsumerEnable,live"`
@@ -199,7 +200,7 @@ func DefaultConfig() Config {
 		HeartbeatQueueWait: 31 * time.Second, AdminQueueWait: 5 * time.Second, PageCacheBusy: time.Second,
 
 		LongPolling: true, ShortPolling: time.Second, MaxBytesInMemory: 256 << 10, MaxCountInMemory: 32, MaxBytesOnDisk: 64 << 10, MaxCountOnDisk: 8,
-		InMemoryPercent: 40, MaxFilterBytes: 16_000, QueryMax: 32, QueryCap: 64, SlaveRead: true, SlowConsumerBytes: 16 << 30, NotifyAtOnce: true,
+		InMemoryPercent: 40, MaxFilterBytes: 16_000, QueryMax: 32, QueryCap: 64, SlaveRead: true, ServerSideReset: true, SlowConsumerBytes: 16 << 30, NotifyAtOnce: true,
 		ClientExpiry: 120 * time.Second, FlushConsumerOffsets: 5 * time.Second, FlushDelayOffsets: 10 * time.Second,
 		ConsumerOffsetStep: 500, DelayOffsetStep: 200,
 	}

@@ -247,8 +247,8 @@ func (s *BrokerStats) sample() {
 
 // rateSample are totals at a moment.
 type rateSample struct {
-	at                           time.Time
-	put, found, miss, transfered int64
+	at                            time.Time
+	put, found, miss, transferred int64
 }
 
 const rateSamples = 601 // ten minutes
@@ -330,4 +330,25 @@ func (l *latencyBuckets) String() string {
 		fmt.Fprintf(&b, "%s:%d", name, l.counts[i].Load())
 	}
 	return b.String()
+}
+
+// quantile is a time in milliseconds that this part of the puts did not exceed: the upper bound of its
+// bucket, or the longest time.
+func (l *latencyBuckets) quantile(q float64) float64 {
+	var total int64
+	for i := range l.counts {
+		total += l.counts[i].Load()
+	}
+	longest := time.Duration(l.max.Load())
+	var seen int64
+	for i := range l.counts {
+		if seen += l.counts[i].Load(); seen > 0 && float64(seen) >= q*float64(total) && i < len(latencyBounds) {
+			bound := latencyBounds[i]
+			if i == 0 {
+				bound = time.Millisecond // the bucket of what takes less
+			}
+			return min(bound, longest).Seconds() * 1000
+		}
+	}
+	return longest.Seconds() * 1000
 }

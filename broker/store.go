@@ -32,6 +32,7 @@ type Store interface {
 
 	RemoveTopic(topic string) error
 	RemoveExpiredQueues() error
+	DeleteExpired()
 
 	Min() int64
 	Max() int64

@@ -255,6 +255,24 @@ func (m *SubscriptionGroupManager) search(group string) (int, bool) {
 	return slices.BinarySearchFunc(m.sorted, group, func(e *groupEntry, name string) int { return strings.Compare(e.config.GroupName, name) })
 }
 
+// appendTable appends the part of the table that cut chooses, as GET_ALL_SUBSCRIPTIONGROUP_CONFIG shows
+// it, and says how many groups there are.
+func (m *SubscriptionGroupManager) appendTable(dst []byte, cut func(total int) (from, to int)) ([]byte, int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	from, to := cut(len(m.sorted))
+	dst = protocol.AppendBody(append(dst, `{"dataVersion":`...), m.version)
+	dst = protocol.AppendBody(append(dst, `,"forbiddenTable":`...), m.forbidden)
+	dst = append(dst, `,"subscriptionGroupTable":{`...)
+	for i, e := range m.sorted[from:to] {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(appendJSONString(dst, e.config.GroupName), ':'), e.text...)
+	}
+	return append(dst, "}}"...), len(m.sorted)
+}
+
 // encode writes the whole table, one group a line.
 func (m *SubscriptionGroupManager) encode() []byte {
 	m.mu.Lock()

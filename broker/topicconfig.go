@@ -139,7 +139,8 @@ func newTopicConfig(name string, queues, perm int32) *protocol.TopicConfig {
 }
 
 // OnChange sets the func that hears of topics that were added or changed, after they were saved and
-// before the change returns. It may block. A topic that was removed is not passed on: then changed is nil.
+// before the change returns. It may block. changed is nil when the table as a whole is another one: a topic
+// was removed, or the permission of the broker has changed.
 func (m *TopicConfigManager) OnChange(f func(ctx context.Context, changed []*protocol.TopicConfig)) {
 	m.onChange.Store(&f)
 }
@@ -192,12 +193,12 @@ func (m *TopicConfigManager) DataVersion() protocol.DataVersion {
 
 // BumpVersion makes a new version without a change of a topic: what is registered of all topics has
 // changed, as by brokerPermission.
-func (m *TopicConfigManager) BumpVersion() error {
+func (m *TopicConfigManager) BumpVersion(ctx context.Context) error {
 	m.mu.Lock()
 	m.version = m.version.Next(m.state(), m.clock().UnixMilli())
 	m.saver.changed()
 	m.mu.Unlock()
-	return m.saver.save()
+	return m.publish(ctx)
 }
 
 // IsSystem says whether a topic belongs to the broker: it is not to be changed or deleted by clients.
@@ -311,6 +312,23 @@ func (m *TopicConfigManager) Put(ctx context.Context, configs ...*protocol.Topic
 	return m.publish(ctx, changed...)
 }
 
+// ApplyOrder makes those topics ordered that a name server's order configuration names, and only those.
+func (m *TopicConfigManager) ApplyOrder(ctx context.Context, table map[string]string) {
+	var changed []*protocol.TopicConfig
+	for _, c := range m.All() {
+		if _, order := table[c.TopicName]; order != c.Order {
+			next := *c
+			next.Order = order
+			changed = append(changed, &next)
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	cancel() // the registrar asks for this: it must not wait for itself
+	if err := m.Put(ctx, changed...); err != nil {
+		m.log.Error("order of topics is not saved; it will be tried again", "err", err)
+	}
+}
+
 // Delete removes a topic, and says whether it was there.
 func (m *TopicConfigManager) Delete(ctx context.Context, topic string) (bool, error) {
 	m.mu.Lock()
@@ -368,6 +386,25 @@ func (m *TopicConfigManager) publish(ctx context.Context, changed ...*protocol.T
 		(*f)(ctx, changed)
 	}
 	return err
+}
+
+// appendTable appends the part of the table that cut chooses, as GET_ALL_TOPIC_CONFIG shows it, and says
+// how many topics there are.
+func (m *TopicConfigManager) appendTable(dst []byte, cut func(total int) (from, to int)) ([]byte, int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	from, to := cut(len(m.sorted))
+	version := protocol.EncodeBody(m.version)
+	dst = append(append(dst, `{"dataVersion":`...), version...)
+	dst = append(append(dst, `,"mappingDataVersion":`...), version...)
+	dst = append(dst, `,"topicConfigTable":{`...)
+	for i, e := range m.sorted[from:to] {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(append(appendJSONString(dst, e.config.TopicName), ':'), e.text...)
+	}
+	return append(dst, `},"topicQueueMappingDetailMap":{},"topicQueueMappingInfoMap":{}}`...), len(m.sorted)
 }
 
 // encode writes the whole table, one topic a line.

@@ -174,11 +174,7 @@ func (d *decoder) find(path string) (*node, string) {
 			}
 			step, rest = strings.Trim(rest[1:i], `"'`), rest[i+1:]
 		case rest[0] == '.':
-			i := strings.IndexAny(rest[1:], ".[") + 1
-			if i == 0 {
-				i = len(rest)
-			}
-			step, rest = rest[1:i], rest[i:]
+			step, rest = nextStep(rest[1:])
 		default:
 			return nil, "is no path"
 		}
@@ -189,6 +185,21 @@ func (d *decoder) find(path string) (*node, string) {
 		n = next
 	}
 	return n, ""
+}
+
+// nextStep cuts the name of a member off a path; fastjson puts a backslash before what is not a letter.
+func nextStep(path string) (step, rest string) {
+	var b strings.Builder
+	for i := 0; i < len(path); i++ {
+		switch ch := path[i]; {
+		case ch == '.' || ch == '[':
+			return b.String(), path[i:]
+		case ch == '\\' && i+1 < len(path):
+			i++
+		}
+		b.WriteByte(path[i])
+	}
+	return b.String(), ""
 }
 
 // step goes down one level; why says what is in the way.

@@ -20,25 +20,36 @@ const (
 // the tools show it: "V5_3_3".
 func VersionName(v int32) string {
 	switch {
-	case v < 0:
-		return "V3_0_0_SNAPSHOT"
-	case v >= versionHigher:
+	case v < 0 || v >= versionHigher:
 		return "HIGHER_VERSION"
-	case v >= 213:
-		return fourOn(v)
+	case int(v) < len(versionsBefore301):
+		return "V3_0_0_" + versionsBefore301[v]
 	}
-	return "V3_" + strconv.Itoa(int(v))
+	left := v - int32(len(versionsBefore301))
+	for _, m := range versionMinors {
+		if n := 2 * (m.last - m.first + 1); left >= n {
+			left -= n
+			continue
+		}
+		name := "V" + m.minor + "_" + strconv.Itoa(int(m.first+left/2))
+		if left%2 == 0 {
+			name += "_SNAPSHOT"
+		}
+		return name
+	}
+	// From 4.0.0 on there are ten patches in each of ten minors.
+	name := "V" + strconv.Itoa(int(4+left/200)) + "_" + strconv.Itoa(int(left%200/20)) + "_" + strconv.Itoa(int(left%20/2))
+	if left%2 == 0 {
+		name += "_SNAPSHOT"
+	}
+	return name
 }
 
-// fourOn names 4.0.0 (213) to 5.9.9: two numbers a patch, twenty a minor, the snapshot before its release.
-func fourOn(v int32) string {
-	major, n := int32(4), v-213
-	if v >= 412 {
-		major, n = 5, v-413
-	}
-	snapshot := ""
-	if n%2 != 0 {
-		n, snapshot = n+1, "_SNAPSHOT"
-	}
-	return "V" + strconv.Itoa(int(major)) + "_" + strconv.Itoa(int(n/20)) + "_" + strconv.Itoa(int(n%20/2)) + snapshot
-}
+var versionsBefore301 = [...]string{"SNAPSHOT", "ALPHA1", "BETA1", "BETA2", "BETA3", "BETA4", "BETA5", "BETA6_SNAPSHOT", "BETA6",
+	"BETA7_SNAPSHOT", "BETA7", "BETA8_SNAPSHOT", "BETA8", "BETA9_SNAPSHOT", "BETA9", "FINAL"}
+
+// versionMinors are the patches, first to last, of the minors of version 3; each has a snapshot in front.
+var versionMinors = [...]struct {
+	minor       string
+	first, last int32
+}{{"3_0", 1, 15}, {"3_1", 0, 9}, {"3_2", 0, 9}, {"3_3", 1, 9}, {"3_4", 1, 9}, {"3_5", 1, 9}, {"3_6", 1, 9}, {"3_7", 1, 9}, {"3_8", 1, 9}, {"3_9", 1, 9}}

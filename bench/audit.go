@@ -28,6 +28,9 @@ func (s *seqSet) add(seq int64) {
 type Auditor struct {
 	runID   uint64
 	workers int
+	lanes   int64
+	run     int64 // messages that go by one way before the next one's turn
+	noScan  bool
 	acked   *seqSet
 	sent    int64 // no sequence reaches this
 
@@ -41,10 +44,14 @@ type Auditor struct {
 	note string
 }
 
-func newAuditor(runID uint64, workers int, acked *seqSet, sent int64) *Auditor {
+func newAuditor(runID uint64, workers int, session Session, acked *seqSet, sent int64) *Auditor {
 	n := sent>>6 + 1
+	lanes, run := 1, 1
+	if l, ok := session.(Laned); ok {
+		lanes, run = l.Lanes()
+	}
 	return &Auditor{
-		runID: runID, workers: workers, acked: acked, sent: sent,
+		runID: runID, workers: workers, lanes: int64(lanes), run: int64(run), acked: acked, sent: sent,
 		byQueue: make([]atomic.Uint64, n), byScan: make([]atomic.Uint64, n),
 	}
 }
@@ -53,12 +60,12 @@ func newAuditor(runID uint64, workers int, acked *seqSet, sent int64) *Auditor {
 type QueueReader struct {
 	a    *Auditor
 	name string
-	last []int64 // newest sequence by worker
+	last []int64 // newest sequence by worker and way
 }
 
 // Queue returns the reader for one queue.
 func (a *Auditor) Queue(topic string, id int32) *QueueReader {
-	r := &QueueReader{a: a, name: fmt.Sprintf("%s/%d", topic, id), last: make([]int64, a.workers)}
+	r := &QueueReader{a: a, name: fmt.Sprintf("%s/%d", topic, id), last: make([]int64, int64(a.workers)*a.lanes)}
 	for i := range r.last {
 		r.last[i] = -1
 	}
@@ -71,7 +78,8 @@ func (r *QueueReader) Body(offset int64, b []byte) {
 	if !ok {
 		return
 	}
-	w := seq % int64(r.a.workers)
+	worker, n := seq%int64(r.a.workers), seq/int64(r.a.workers)
+	w := worker*r.a.lanes + n/r.a.run%r.a.lanes
 	if seq < r.last[w] {
 		r.a.reordered.Add(1)
 		r.a.say("queue %s offset %d: message %d behind %d", r.name, offset, seq, r.last[w])
@@ -88,6 +96,12 @@ func (r *QueueReader) Missing(offset int64, err error) {
 // Scan takes the body of the record at a position of the log.
 func (a *Auditor) Scan(pos int64, b []byte) {
 	a.take(b, a.byScan, &a.foundS, &a.dupS, func() string { return fmt.Sprintf("position %d", pos) })
+}
+
+// NoScan says that the log cannot be scanned, and why: what the queues hold decides alone.
+func (a *Auditor) NoScan(why string) {
+	a.noScan = true
+	a.say("%s", why)
 }
 
 // ScanEnded says where a scan of the log stopped before its end.
@@ -139,6 +153,9 @@ func (a *Auditor) outcome() *results.Verify {
 			acked = a.acked.words[i]
 		}
 		q, s := a.byQueue[i].Load(), a.byScan[i].Load()
+		if a.noScan {
+			s = q
+		}
 		v.Acked += int64(bits.OnesCount64(acked))
 		v.Lost += int64(bits.OnesCount64(acked &^ (q & s)))
 		v.Unacked += int64(bits.OnesCount64((q | s) &^ acked))

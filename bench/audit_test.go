@@ -16,7 +16,7 @@ func auditOf(acked, queue, log []int64) (*Auditor, *results.Verify) {
 	for _, s := range acked {
 		set.add(s)
 	}
-	a := newAuditor(9, 1, set, 100)
+	a := newAuditor(9, 1, nil, set, 100)
 	body := func(seq int64) []byte {
 		b := p.body()
 		p.fill(b, seq, 0)

@@ -48,8 +48,9 @@ func (p *partRun) resources(a, b, first, last *snapshot) results.Resources {
 		res.GenCPUS = gen
 		res.EngineCPUS = results.Ptr(max(0, proc-*gen))
 	}
+	outside := p.targetUse(&res, a, b)
 	if res.HostCPUS != nil {
-		res.ForeignCPUS = results.Ptr(max(0, *res.HostCPUS-proc))
+		res.ForeignCPUS = results.Ptr(max(0, *res.HostCPUS-proc-outside))
 	}
 	if a.mhz != nil && b.mhz != nil {
 		f := *b.mhz / *a.mhz - 1
@@ -68,19 +69,44 @@ func (p *partRun) resources(a, b, first, last *snapshot) results.Resources {
 	return res
 }
 
+// targetUse adds what the processes of the target used, and returns their CPU seconds.
+func (p *partRun) targetUse(res *results.Resources, a, b *snapshot) (cpu float64) {
+	ns := diff(a.target.CPUNanos, b.target.CPUNanos)
+	if ns == nil {
+		return 0
+	}
+	cpu = float64(*ns) / 1e9
+	res.TargetCPUS, res.EngineCPUS = results.Ptr(cpu), results.Ptr(cpu)
+	res.TargetSyscalls = diff(a.target.Syscalls, b.target.Syscalls)
+	for i := range p.snaps {
+		t := &p.snaps[i].target
+		if t.RSSBytes != nil {
+			res.TargetRSSMaxBytes = max(res.TargetRSSMaxBytes, *t.RSSBytes)
+		}
+		if t.RSSAnonBytes != nil {
+			res.TargetRSSAnonMaxBytes = max(res.TargetRSSAnonMaxBytes, *t.RSSAnonBytes)
+		}
+	}
+	return cpu
+}
+
 // deviceShares fills in what can only be told over the whole load, from a quiet disk to a final
 // sync: write-back lags behind the log, so that differences over the measured phase alone would
 // compare one second's bytes with another's. The measured phase gets its share by log bytes.
 func (p *partRun) deviceShares(res *results.Resources, first, last *snapshot) {
 	dev := diff(first.disk.writeBytes, last.disk.writeBytes)
 	log := last.target.LogBytes - first.target.LogBytes
-	if dev == nil || log <= 0 || p.driver.Name() == "null" {
+	if dev == nil || log <= 0 || !p.wl.Cell.Stores() {
 		return
 	}
 	prep := last.target.PreparedBytes - first.target.PreparedBytes
 	share := float64(res.LogBytes) / float64(log)
 	res.DevFinalBytes = results.Ptr(int64(float64(*dev-prep)*share) + res.PrepareBytes)
-	if own := diff(first.ownWrites, last.ownWrites); own != nil && res.DevWriteBytes != nil && *dev > 0 {
+	own := diff(first.ownWrites, last.ownWrites)
+	if d := diff(first.target.DiskBytes, last.target.DiskBytes); d != nil && own != nil {
+		*own += *d
+	}
+	if own != nil && res.DevWriteBytes != nil && *dev > 0 {
 		foreign := float64(max(0, *dev-*own)) / float64(*dev)
 		res.ForeignDevBytes = results.Ptr(int64(foreign * float64(*res.DevWriteBytes)))
 	}

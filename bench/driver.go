@@ -24,9 +24,13 @@ type Config struct {
 	Dir          string   // an empty directory of its own
 	Topics       []string // names of the topics
 	SegmentBytes int64    // 0: the target's default
+	Workers      int      // how many senders there will be
 	// Event hears what happens inside the target: one of results.Event…, and how long it took. It
 	// may be called from any goroutine and does not block.
 	Event func(kind, detail string, took time.Duration)
+	// Consumer returns what a consumer beside the load hands the bodies to that it has got, each of
+	// them from one goroutine. To be called once the first sender is asked for.
+	Consumer func() func(body []byte)
 }
 
 // Session is one target under load.
@@ -57,6 +61,12 @@ type Sender interface {
 	Send(ops []*Op)
 }
 
+// Laned is a session whose senders use several ways in turn: message n of a worker goes by way
+// n / run % lanes, and only those of one way are stored in the order in which they were sent.
+type Laned interface {
+	Lanes() (lanes, run int)
+}
+
 // ErrNothingStored says that a driver stores nothing that could be read back.
 var ErrNothingStored = fmt.Errorf("the driver stores nothing")
 
@@ -68,6 +78,13 @@ type Counters struct {
 	PreparedBytes int64
 	Unprepared    int64 // segments used before they were ready
 	Stalls        int64
+
+	// Of processes that the driver started; nil when the target is in this one, or is somebody else's.
+	CPUNanos     *int64 // user and system
+	RSSBytes     *int64
+	RSSAnonBytes *int64 // without the page cache
+	DiskBytes    *int64 // that they made dirty or wrote
+	Syscalls     *int64 // that read or write
 }
 
 // Op is one message in flight. It is used again and again.

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"rmq/internal/vfs"
@@ -82,13 +85,13 @@ func (p *Plan) Check() error {
 			return &UsageError{err}
 		}
 		if p.Drivers[c.Driver] == nil {
-			return usagef("--driver=%s is unknown: use embedded or null", c.Driver)
+			return usagef("--driver=%s is unknown: use %s", c.Driver, strings.Join(slices.Sorted(maps.Keys(p.Drivers)), ", "))
 		}
 		if id := c.ID(); seen[id] {
 			return usagef("the matrix holds %s twice: name every level once", id)
 		}
 		seen[c.ID()] = true
-		if c.Driver != "null" {
+		if c.Stores() {
 			stores = true
 			need = max(need, w.NeedBytes())
 		}

@@ -48,9 +48,10 @@ type partRun struct {
 	workers []*worker
 	phases  []results.Phase // in ns of the clock until the end
 
-	mu    sync.Mutex
-	snaps []snapshot
-	now   string // the phase, for progress
+	mu        sync.Mutex
+	snaps     []snapshot
+	consumers []*consumer
+	now       string // the phase, for progress
 }
 
 type outcome struct {
@@ -63,7 +64,7 @@ type outcome struct {
 func (p *partRun) do(ctx context.Context) (_ *outcome, err error) {
 	p.clock = newClock()
 	p.events = &eventLog{clock: p.clock}
-	if p.driver.Name() != "null" {
+	if p.wl.Cell.Stores() {
 		p.disk = diskOf(p.dir)
 	}
 	w := p.wl
@@ -73,7 +74,10 @@ func (p *partRun) do(ctx context.Context) (_ *outcome, err error) {
 	}
 
 	endPhase := p.phase(results.PhasePrepare)
-	session, err := p.driver.Open(ctx, Config{Cell: w.Cell, Dir: p.dir, Topics: topics, SegmentBytes: w.SegmentBytes, Event: p.events.add})
+	session, err := p.driver.Open(ctx, Config{
+		Cell: w.Cell, Dir: p.dir, Topics: topics, SegmentBytes: w.SegmentBytes, Workers: min(max(1, w.Workers), w.outstanding(p.part)),
+		Event: p.events.add, Consumer: p.newConsumer,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +206,7 @@ func (p *partRun) makeWorkers(session Session, topics []string) error {
 				wk.minSleep = maxSleep // waking for each would cost more than making it
 			}
 		}
-		if w.MaxBytes > 0 && p.driver.Name() != "null" {
+		if w.MaxBytes > 0 && p.wl.Cell.Stores() {
 			wk.maxBytes = w.MaxBytes / int64(n)
 			wk.warmBytes = wk.maxBytes / warmupShare
 		}
@@ -335,7 +339,7 @@ func (p *partRun) verify(ctx context.Context, session Session) (*results.Verify,
 			acked.words[i] |= b
 		}
 	}
-	a := newAuditor(p.runID, len(p.workers), acked, sent)
+	a := newAuditor(p.runID, len(p.workers), session, acked, sent)
 	began := time.Now()
 	if err := session.Verify(ctx, a); errors.Is(err, ErrNothingStored) {
 		return nil, nil
@@ -386,6 +390,7 @@ func (p *partRun) collect(first, last snapshot) *outcome {
 		f := results.Summarize(all.failed)
 		r.Latency.Failed = &f
 	}
+	p.addConsumed(r, dur)
 	r.Resources = p.resources(at0, at1, &first, &last)
 	if span := seconds(at1.at - at0.at); span > 0 {
 		r.Throughput.LogBytesPerS = float64(r.Resources.LogBytes) / span

@@ -16,6 +16,7 @@ var (
 	Flushes  = []string{"async", "sync"}
 	Writes   = []string{"pwrite", "mmap", "mmap-warmed"}
 	Arrivals = []string{"uniform", "poisson"}
+	Headers  = []string{"json", "binary"}
 )
 
 // Defaults and limits of a workload.
@@ -23,6 +24,7 @@ const (
 	DefaultQueues     = 8
 	MaxTopics         = 100_000
 	MaxQueues         = 1024
+	MaxConsumers      = 1024
 	MaxSizeBytes      = 4 << 20
 	MaxOutstanding    = 1 << 16
 	DefaultOpenWindow = 4096 // messages in flight of an open loop, all producers together
@@ -80,6 +82,14 @@ func (w *Workload) Validate() error {
 	default:
 		complain("--repl=%s is unknown: use none (async, sync and raft are coming with replication)", c.Repl)
 	}
+	between("consumers", c.Consumers, 0, MaxConsumers)
+	if b := c.Extra["batch"]; b != "" {
+		n, _ := strconv.Atoi(b) // it was made from a number
+		between("batch", n, 1, maxVector)
+	}
+	if h := c.Extra["header"]; h != "" {
+		oneOf("header", h, Headers)
+	}
 	between("topics", c.Topics, 1, MaxTopics)
 	between("queues", c.Queues, 1, MaxQueues)
 	between("producers", c.Producers, 1, MaxOutstanding)
@@ -108,7 +118,7 @@ func (w *Workload) Validate() error {
 		complain("--producers=%d times --window=%d holds %s of --size=%s in memory, above %s: lower one of them",
 			c.Producers, c.Window, results.FormatBytes(float64(held)), results.FormatSize(int64(c.SizeBytes)), results.FormatSize(maxClosedBytes))
 	}
-	if least := minRounds * inFlight * w.recordBytes(); errs == nil && c.Driver != "null" && w.MaxBytes > 0 && w.MaxBytes < least {
+	if least := minRounds * inFlight * w.recordBytes(); errs == nil && c.Stores() && w.MaxBytes > 0 && w.MaxBytes < least {
 		complain("--max-bytes=%s ends before anything is measured: use %dMiB or more for %d messages of %s in flight",
 			results.FormatSize(w.MaxBytes), (least+1<<20-1)>>20, inFlight, results.FormatSize(int64(c.SizeBytes)))
 	}

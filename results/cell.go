@@ -21,7 +21,7 @@ const (
 // Cell is one combination of factor levels. All fields are factors: two runs of equal cells may
 // be compared, and where a field differs it is printed first.
 type Cell struct {
-	Driver    string            `json:"driver"`            // embedded, null, wire
+	Driver    string            `json:"driver"`            // embedded, null, wire, null-server
 	Flush     string            `json:"flush"`             // async, sync
 	Repl      string            `json:"repl"`              // none
 	Write     string            `json:"write"`             // pwrite, mmap
@@ -37,6 +37,9 @@ type Cell struct {
 	Consumers int               `json:"consumers,omitempty"`
 	Extra     map[string]string `json:"extra,omitempty"` // factors that have no field of their own
 }
+
+// Stores says whether the driver keeps messages: what it acknowledges can be read back.
+func (c Cell) Stores() bool { return c.Driver != "null" && c.Driver != "null-server" }
 
 // Factor is one factor of a cell with its level as text, units included.
 type Factor struct{ Name, Level string }

@@ -50,8 +50,8 @@ func (c Class) Survives() (kill, powerOne, powerAll string) {
 // DurabilityClass tells the class of a cell from its flush and replication modes and the file
 // system under the log. The note is not empty where the class is lower than the modes promise.
 func DurabilityClass(c Cell, fsType string) (class Class, note string) {
-	if c.Driver == "null" {
-		return ClassD0, "null driver: nothing is stored"
+	if !c.Stores() {
+		return ClassD0, c.Driver + " driver: nothing is stored"
 	}
 	sync := c.Flush == "sync"
 	switch c.Repl {

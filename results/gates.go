@@ -97,7 +97,7 @@ func gatesOf(c Cell, r *Result, fsType string, cpus int) []Gate {
 	}
 	l.fraction("steal", share(res.StealS, capacity), gateSteal, "/proc/stat offers no steal time")
 	l.fraction("foreign CPU", share(res.ForeignCPUS, capacity), gateForeign, "host CPU times not offered")
-	if c.Driver != "null" {
+	if c.Stores() {
 		var ours *float64
 		if res.ForeignDevBytes != nil && res.DevWriteBytes != nil {
 			ours = share(Ptr(float64(*res.ForeignDevBytes)), float64(max(*res.DevWriteBytes, 1)))
@@ -117,7 +117,7 @@ func gatesOf(c Cell, r *Result, fsType string, cpus int) []Gate {
 		step := time.Duration(math.Abs(*res.ClockStepUS) * 1000)
 		l.add("clock step", FormatDuration(step), "≤ "+FormatDuration(stepLimit), step <= stepLimit)
 	}
-	if c.Driver != "null" {
+	if c.Stores() {
 		if res.FreeDiskFrac == nil {
 			l.unverified("free disk", "≥ "+percent(gateFreeDisk), "statfs not offered")
 		} else {
@@ -126,7 +126,7 @@ func gatesOf(c Cell, r *Result, fsType string, cpus int) []Gate {
 	}
 	l.add("errors", fmt.Sprintf("%d", r.Counts.FailedTotal()), "0", r.Counts.FailedTotal() == 0)
 	l.add("samples in range", fmt.Sprintf("%d outside", r.Counts.OutOfRange), "0 outside", r.Counts.OutOfRange == 0)
-	if c.Driver != "null" {
+	if c.Stores() {
 		verifyGate(&l, r.Verify)
 		flushGate(&l, c, r, fsType)
 		deviceBytesGate(&l, c, r, fsType)

@@ -13,7 +13,7 @@ const limitReached = 0.85 // of a probed limit
 // print and the one word for what the cell ran into.
 func limitsOf(c Cell, r *Result, env *Env, probe *Probe) Limits {
 	var l Limits
-	if r.MeasuredS > 0 && c.Driver != "null" {
+	if r.MeasuredS > 0 && c.Stores() {
 		l.Lines = limitLines(c, r, env, probe)
 	}
 	if v, ok := probe.TimerErr(); ok && r.Part == PartOpen {
@@ -70,7 +70,7 @@ func limitLines(c Cell, r *Result, env *Env, probe *Probe) []LimitLine {
 	if v, ok := probe.FsyncPerSec(); ok && c.Flush == "sync" && r.Load.Outstanding == 1 {
 		add(LimitSync(StateWritten, 1), "single syncs", AxisRate, v, "msg/s", acked)
 	}
-	if c.Driver == "wire" {
+	if c.Driver == "wire" || c.Driver == "null-server" {
 		if v, ok := probe.LoopbackRPS(); ok {
 			add(LimitLoopbackRate, "loopback, pipelined", AxisRate, v, "msg/s", acked)
 		}
@@ -136,7 +136,7 @@ func attribute(c Cell, r *Result, env *Env, l Limits) (Bottleneck, string) {
 		host = share(res.HostCPUS, float64(env.Host.CPUs)*r.MeasuredS)
 	}
 	word := BottleneckEngineCPU
-	if c.Driver == "wire" {
+	if c.Driver == "wire" || c.Driver == "null-server" {
 		word = BottleneckBrokerCPU
 	}
 	if cpu != nil && *cpu >= limitReached {

@@ -197,19 +197,26 @@ func (v *Verify) OK() bool {
 
 // Resources are differences of counters over the measured phase unless they say otherwise.
 type Resources struct {
-	GenCPUS      *float64 `json:"gen_cpu_s,omitempty"`    // of generator threads
-	GenCores     float64  `json:"gen_cores,omitempty"`    // cores given to the generator
-	EngineCPUS   *float64 `json:"engine_cpu_s,omitempty"` // process CPU less the generator's
-	ProcCPUS     *float64 `json:"proc_cpu_s,omitempty"`   // user + system of this process
-	HostCPUS     *float64 `json:"host_cpu_s,omitempty"`   // of the machine, idle excluded
-	ForeignCPUS  *float64 `json:"foreign_cpu_s,omitempty"`
-	StealS       *float64 `json:"steal_s,omitempty"`
-	RSSMaxBytes  int64    `json:"rss_max_bytes,omitempty"`
-	AllocBytes   int64    `json:"alloc_bytes,omitempty"`
-	Allocs       int64    `json:"allocs,omitempty"`
-	GCs          int64    `json:"gcs,omitempty"`
-	GCPauseP50US float64  `json:"gc_pause_p50_us,omitempty"`
-	GCPauseMaxUS float64  `json:"gc_pause_max_us,omitempty"`
+	GenCPUS     *float64 `json:"gen_cpu_s,omitempty"`    // of generator threads
+	GenCores    float64  `json:"gen_cores,omitempty"`    // cores given to the generator
+	EngineCPUS  *float64 `json:"engine_cpu_s,omitempty"` // process CPU less the generator's
+	ProcCPUS    *float64 `json:"proc_cpu_s,omitempty"`   // user + system of this process
+	HostCPUS    *float64 `json:"host_cpu_s,omitempty"`   // of the machine, idle excluded
+	ForeignCPUS *float64 `json:"foreign_cpu_s,omitempty"`
+	StealS      *float64 `json:"steal_s,omitempty"`
+	RSSMaxBytes int64    `json:"rss_max_bytes,omitempty"`
+
+	// Of the processes of the target, when they are not this one.
+	TargetCPUS            *float64 `json:"target_cpu_s,omitempty"`
+	TargetRSSMaxBytes     int64    `json:"target_rss_max_bytes,omitempty"`
+	TargetRSSAnonMaxBytes int64    `json:"target_rss_anon_max_bytes,omitempty"` // without the page cache
+	TargetSyscalls        *int64   `json:"target_syscalls,omitempty"`           // that read or write
+
+	AllocBytes   int64   `json:"alloc_bytes,omitempty"`
+	Allocs       int64   `json:"allocs,omitempty"`
+	GCs          int64   `json:"gcs,omitempty"`
+	GCPauseP50US float64 `json:"gc_pause_p50_us,omitempty"`
+	GCPauseMaxUS float64 `json:"gc_pause_max_us,omitempty"`
 
 	LogBytes        int64    `json:"log_bytes,omitempty"`     // that records took in the log
 	EngineFlushes   *int64   `json:"flushes,omitempty"`       // syncs that the engine made

@@ -50,11 +50,21 @@ type CellSummary struct {
 	CPUSPerM    *float64 `json:"cpu_s_per_million,omitempty"`
 	BytesPerM   *float64 `json:"dev_bytes_per_million,omitempty"`
 	FlushesPerM *float64 `json:"flushes_per_million,omitempty"`
-	Failed      []Gate   `json:"failed_gates,omitempty"`     // one per name
-	Unverified  []string `json:"unverified_gates,omitempty"` // names
-	Notes       []string `json:"notes,omitempty"`
-	counted     []*Rep
-	byBlock     map[int]*Result
+
+	// Of the target's own processes and of consumers beside the load, where there were any.
+	TargetCPUSPerM  *float64 `json:"target_cpu_s_per_million,omitempty"`
+	TargetCallsPerM *float64 `json:"target_syscalls_per_million,omitempty"`
+	TargetRSS       int64    `json:"target_rss_max_bytes,omitempty"`      // of all counted repetitions
+	TargetRSSAnon   int64    `json:"target_rss_anon_max_bytes,omitempty"` // of all counted repetitions
+	ConsumedPerS    float64  `json:"consumed_per_s,omitempty"`
+	E2EP50          float64  `json:"e2e_p50_us,omitempty"`
+	E2EP99          float64  `json:"e2e_p99_us,omitempty"`
+
+	Failed     []Gate   `json:"failed_gates,omitempty"`     // one per name
+	Unverified []string `json:"unverified_gates,omitempty"` // names
+	Notes      []string `json:"notes,omitempty"`
+	counted    []*Rep
+	byBlock    map[int]*Result
 }
 
 // Counted lists the repetitions that the summary stands on.
@@ -245,6 +255,19 @@ func (s *CellSummary) fillCost() {
 	s.CPUSPerM = perMillion(func(r *Result) *float64 { return r.Resources.ProcCPUS })
 	s.BytesPerM = perMillion(func(r *Result) *float64 { return asFloat(r.Resources.DevWriteBytes) })
 	s.FlushesPerM = perMillion(func(r *Result) *float64 { return asFloat(r.Resources.EngineFlushes) })
+	s.TargetCPUSPerM = perMillion(func(r *Result) *float64 { return r.Resources.TargetCPUS })
+	s.TargetCallsPerM = perMillion(func(r *Result) *float64 { return asFloat(r.Resources.TargetSyscalls) })
+	var consumed, e2e50, e2e99 []float64
+	for _, rep := range s.counted {
+		r := rep.Part(s.Part)
+		s.TargetRSS, s.TargetRSSAnon = max(s.TargetRSS, r.Resources.TargetRSSMaxBytes), max(s.TargetRSSAnon, r.Resources.TargetRSSAnonMaxBytes)
+		if e := r.Latency.EndToEnd; e != nil {
+			consumed, e2e50, e2e99 = append(consumed, r.Throughput.ConsumedPerS), append(e2e50, e.P50), append(e2e99, e.P99)
+		}
+	}
+	if len(consumed) > 0 {
+		s.ConsumedPerS, s.E2EP50, s.E2EP99 = Median(consumed), Median(e2e50), Median(e2e99)
+	}
 	var amps, groups []float64
 	for _, rep := range s.counted {
 		r := rep.Part(s.Part)

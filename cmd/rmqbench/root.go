@@ -130,7 +130,7 @@ func newRootCmd(stdout, stderr io.Writer) *cobra.Command {
 		}
 		return usage("%v: see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRunCmd(stdout, stderr), newProbeCmd(stdout, stderr), newCompareCmd(stdout), newReportCmd(stdout, stderr))
+	root.AddCommand(newRunCmd(stdout, stderr), newProbeCmd(stdout, stderr), newCompareCmd(stdout), newReportCmd(stdout, stderr), newNullServerCmd())
 	return root
 }
 

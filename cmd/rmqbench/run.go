@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/pprof"
@@ -18,6 +19,7 @@ import (
 	"rmq/bench"
 	"rmq/bench/driver/embedded"
 	"rmq/bench/driver/null"
+	"rmq/bench/driver/wire"
 	"rmq/bench/probe"
 	"rmq/results"
 	"rmq/results/report"
@@ -26,11 +28,12 @@ import (
 // runFlags are the flags of run, as typed.
 type runFlags struct {
 	flush, repl, write, topics, queues, size, producers, window, rate, arrival, keys, entropy, driver string // factors: lists
+	consumers, batch, header                                                                          string // of the wire
 
 	duration, warmup, settle, maxBytes, segment, probeBudget string
 	reps, workers, openWindow                                int
 	seed                                                     int64
-	out, dir, label, cpuProfile                              string
+	out, dir, label, cpuProfile, target                      string
 	quick, keep, noProbe, tags, messageKeys                  bool
 }
 
@@ -65,7 +68,11 @@ the latencies come.`,
 	fl.StringVar(&f.arrival, "arrival", "uniform", "factor: schedule of the open loop: uniform, poisson")
 	fl.StringVar(&f.keys, "keys", "uniform", "factor: choice of topics: uniform, rr, zipf:0.99")
 	fl.StringVar(&f.entropy, "entropy", "1", "factor: random share of the body, 0 to 1")
-	fl.StringVar(&f.driver, "driver", "embedded", "factor: embedded (the engine in this process), null (the harness alone)")
+	fl.StringVar(&f.driver, "driver", "embedded", "factor: embedded (the engine in this process), wire (a broker over TCP), null (the harness alone), null-server (the harness and the wire)")
+	fl.StringVar(&f.consumers, "consumers", "0", "factor: wire: connections that follow all queues meanwhile")
+	fl.StringVar(&f.batch, "batch", "1", "factor: wire: messages a request")
+	fl.StringVar(&f.header, "header", "json", "factor: wire: header encoding: json, binary")
+	fl.StringVar(&f.target, "target", "", "wire: name servers of a running cluster, separated by ;; empty: a name server and a broker of our own")
 	fl.StringVar(&f.duration, "duration", "10s", "measured phase of each part")
 	fl.StringVar(&f.warmup, "warmup", "2s", "load before it that does not count")
 	fl.StringVar(&f.settle, "settle", "1s", "how long the disk must be quiet before each part")
@@ -167,6 +174,17 @@ func (f *runFlags) cells() ([]results.Cell, error) {
 	if len(cells) > 10_000 {
 		return nil, usage("the matrix has %d cells: name fewer levels", len(cells))
 	}
+	cells, err = cross(cells, err, "consumers", f.consumers, parseInt, func(c *results.Cell, v int) { c.Consumers = v })
+	cells, err = cross(cells, err, "batch", f.batch, parseInt, func(c *results.Cell, v int) {
+		if v != 1 {
+			setExtra(c, wire.FactorBatch, strconv.Itoa(v))
+		}
+	})
+	cells, err = cross(cells, err, "header", f.header, word, func(c *results.Cell, v string) {
+		if v != "json" {
+			setExtra(c, wire.FactorHeader, v)
+		}
+	})
 	extra := map[string]string{}
 	if f.tags {
 		extra["tags"] = "yes"
@@ -174,12 +192,22 @@ func (f *runFlags) cells() ([]results.Cell, error) {
 	if f.messageKeys {
 		extra["message_keys"] = "yes"
 	}
-	if len(extra) > 0 {
+	for name, v := range extra {
 		for i := range cells {
-			cells[i].Extra = extra
+			setExtra(&cells[i], name, v)
 		}
 	}
 	return cells, err
+}
+
+// setExtra sets a factor in a map that no other cell shares.
+func setExtra(c *results.Cell, name, v string) {
+	m := maps.Clone(c.Extra)
+	if m == nil {
+		m = map[string]string{}
+	}
+	m[name] = v
+	c.Extra = m
 }
 
 func parseShare(flag, s string) (float64, error) {
@@ -228,7 +256,9 @@ func runBench(ctx context.Context, cmd *cobra.Command, f *runFlags, stdout, stde
 	}
 	p.Version, p.Command = version(), append([]string{"rmqbench"}, os.Args[1:]...)
 	p.Config = effective(cmd)
-	p.Drivers = map[string]bench.Driver{"embedded": embedded.Driver{}, "null": null.Driver{}}
+	p.Drivers = map[string]bench.Driver{
+		"embedded": embedded.Driver{}, "null": null.Driver{}, "wire": wire.Driver{Target: f.target}, "null-server": wire.Driver{Null: true},
+	}
 	p.Env = probe.CollectEnv
 	if !f.noProbe {
 		budget, _ := parseDuration("probe-budget", f.probeBudget) // plan has seen it
@@ -350,7 +380,7 @@ func lostAnything(st *results.Store) error {
 func effective(cmd *cobra.Command) map[string]string {
 	m := map[string]string{}
 	for _, name := range []string{"flush", "repl", "topics", "queues", "size", "producers", "window", "rate", "write", "arrival", "keys", "entropy",
-		"driver", "duration", "warmup", "settle", "reps", "max-bytes", "seed", "open-window", "workers", "segment", "with-tags", "with-keys", "no-probe", "probe-budget"} {
+		"driver", "target", "consumers", "batch", "header", "duration", "warmup", "settle", "reps", "max-bytes", "seed", "open-window", "workers", "segment", "with-tags", "with-keys", "no-probe", "probe-budget"} {
 		m[name] = cmd.Flags().Lookup(name).Value.String()
 	}
 	if dir := cmd.Flags().Lookup("dir").Value.String(); dir != "" {

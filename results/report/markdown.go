@@ -30,6 +30,13 @@ func (r *Renderer) Markdown(w io.Writer) error {
 			return err
 		}
 	}
+	for _, class := range r.classes() {
+		if t := r.targetTable(class); len(t.rows) > 0 {
+			if err := mdTable(&b, fmt.Sprintf("The target's processes and the consumers (%s)", class), t); err != nil {
+				return err
+			}
+		}
+	}
 	if t := r.effectTable(); len(t.rows) > 0 {
 		if err := mdTable(&b, "What one factor changes (pairs within blocks; above 1 is better)", t); err != nil {
 			return err

@@ -274,8 +274,13 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 	if m.Config["entropy"] != "" {
 		flag("entropy", fmt.Sprint(c.Entropy))
 	}
+	if c.Consumers > 0 {
+		flag("consumers", fmt.Sprint(c.Consumers))
+	}
+	flag("batch", c.Extra["batch"])
+	flag("header", c.Extra["header"])
 	// Settings that are no factors, as they were.
-	for _, name := range []string{"settle", "segment", "workers", "open-window", "with-tags", "with-keys", "probe-budget", "no-probe"} {
+	for _, name := range []string{"target", "settle", "segment", "workers", "open-window", "with-tags", "with-keys", "probe-budget", "no-probe"} {
 		if v := m.Config[name]; v != "false" && (name != "workers" || v != "0") {
 			flag(name, v)
 		}

@@ -57,7 +57,44 @@ func (r *Renderer) textCell(b *strings.Builder, v *cellView) {
 	line("cost", "%s, %s written, %s flushes per million messages    device/log bytes %s",
 		optText(s.CPUSPerM, func(x float64) string { return fmt.Sprintf("%.2f cpu-s", x) }), optText(s.BytesPerM, results.FormatBytes), optText(s.FlushesPerM, results.FormatCount),
 		optText(s.WriteAmp, ratioText))
+	if s.TargetCPUSPerM != nil {
+		line("target", "%s of CPU a message, %s, RSS %s (without page cache %s)", cpuText(s), callsText(s),
+			results.FormatBytes(float64(s.TargetRSS)), results.FormatBytes(float64(s.TargetRSSAnon)))
+	}
+	if s.E2EP50 > 0 {
+		line("consumed", "%s msg/s    due time to consumer p50 %s  p99 %s", results.FormatRate(s.ConsumedPerS), results.FormatUS(s.E2EP50), results.FormatUS(s.E2EP99))
+	}
 	b.WriteString("\n")
+}
+
+// cpuText is the CPU time of the target's processes for one message.
+func cpuText(s *results.CellSummary) string {
+	return optText(s.TargetCPUSPerM, results.FormatUS) // seconds a million are microseconds each
+}
+
+// callsText is how many reads and writes the target's processes made for one message.
+func callsText(s *results.CellSummary) string {
+	return optText(s.TargetCallsPerM, func(x float64) string { return results.FormatSig3(x/1e6) + " calls" })
+}
+
+// targetTable is what the target's own processes took, and what consumers beside the load saw; without
+// rows where there is neither.
+func (r *Renderer) targetTable(class results.Class) *table {
+	t := &table{head: append(r.factorHeads(), "<part", "CPU/msg", "calls/msg", "RSS", "without cache", "consumed/s", "e2e p50", "e2e p99")}
+	for _, v := range r.cells {
+		for _, s := range v.parts() {
+			if s.Class != class || s.TargetCPUSPerM == nil && s.E2EP50 == 0 {
+				continue
+			}
+			consumed, p50, p99 := "–", "–", "–"
+			if s.E2EP50 > 0 {
+				consumed, p50, p99 = results.FormatRate(s.ConsumedPerS), results.FormatUS(s.E2EP50), results.FormatUS(s.E2EP99)
+			}
+			t.add(append(r.factorCells(v), string(s.Part), cpuText(s), callsText(s), results.FormatBytes(float64(s.TargetRSS)),
+				results.FormatBytes(float64(s.TargetRSSAnon)), consumed, p50, p99)...)
+		}
+	}
+	return t
 }
 
 // maxTable is the closed part: what the cell can do at most.
@@ -155,6 +192,7 @@ func (r *Renderer) textMatrix(b *strings.Builder) error {
 		}{
 			{"most it can do (closed loop; rate is acked messages, median over runs)", r.maxTable(class)},
 			{"response from due time (open loop at its own load)", r.latencyTable(class)},
+			{"the target's processes and the consumers", r.targetTable(class)},
 		} {
 			if len(t.t.rows) == 0 {
 				continue

@@ -1,0 +1,243 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"rmq/bench"
+	"rmq/remoting"
+	"rmq/remoting/protocol"
+)
+
+// Driver implements [bench.Driver].
+type Driver struct {
+	// Target is the address of the NameServers of a running cluster, separated by ; and "" to start one of ours.
+	Target string
+	// Null starts a null server instead of a broker: rmqbench itself, which answers without storing.
+	Null bool
+	// BinDir holds our programs; "": the directory of this one.
+	BinDir string
+	// BrokerConf is more lines for the configuration of the broker.
+	BrokerConf []string
+}
+
+// Name is "wire", or "null-server".
+func (d Driver) Name() string {
+	if d.Null {
+		return "null-server"
+	}
+	return "wire"
+}
+
+// Factors of a cell that only this driver has, in [results.Cell].Extra.
+const (
+	FactorHeader = "header" // json, binary
+	FactorBatch  = "batch"  // messages a request
+)
+
+const (
+	openTimeout  = 60 * time.Second // for a cluster of ours to answer
+	sendTimeout  = 30 * time.Second // the harness books what takes long, it does not give up
+	adminTimeout = 10 * time.Second
+)
+
+// Open starts or finds the cluster and makes the topics.
+func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err error) {
+	s := &session{driver: d, cell: c, batch: 1, stored: !d.Null, lanes: max(1, c.Cell.Producers/max(1, c.Workers))}
+	if h := c.Cell.Extra[FactorHeader]; h == "binary" {
+		s.serialize = protocol.Binary
+	}
+	if b := c.Cell.Extra[FactorBatch]; b != "" {
+		if s.batch, err = strconv.Atoi(b); err != nil || s.batch < 1 {
+			return nil, fmt.Errorf("batch=%s is no number of messages", b)
+		}
+	}
+	s.client, err = remoting.NewClient(context.WithoutCancel(ctx), remoting.ClientOptions{Name: "wire", CallTimeout: sendTimeout, MaxUnsentBytes: 256 << 20})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	switch {
+	case d.Null:
+		s.cluster, err = startNull(ctx, d, c)
+	case d.Target == "":
+		s.cluster, err = startBroker(ctx, d, c)
+	default:
+		s.cluster, err = findCluster(ctx, s.client, d.Target)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.Null {
+		return s, nil
+	}
+	return s, s.makeTopics(ctx)
+}
+
+// session loads one cluster.
+type session struct {
+	driver    Driver
+	cell      bench.Config
+	client    *remoting.Client
+	cluster   *cluster
+	tail      *tail // nil without consumers
+	serialize protocol.Serialize
+	batch     int
+	lanes     int // connections of a worker
+	stored    bool
+	acked     atomic.Int64 // messages
+	bytes     atomic.Int64 // of log that they took
+	senders   int
+}
+
+// Lanes implements [bench.Laned].
+func (s *session) Lanes() (lanes, run int) { return s.lanes, s.batch }
+
+// makeTopics makes the topics on every broker, many at a time.
+func (s *session) makeTopics(ctx context.Context) error {
+	began := time.Now()
+	const together = 64
+	for _, addr := range s.cluster.brokers {
+		conn, err := s.client.Conn(ctx, addr)
+		if err != nil {
+			return err
+		}
+		failed := make(chan error, len(s.cell.Topics))
+		slots := make(chan struct{}, together)
+		for _, topic := range s.cell.Topics {
+			slots <- struct{}{}
+			req := protocol.NewRequest(protocol.RequestUpdateAndCreateTopic)
+			protocol.EncodeExt(req, protocol.CreateTopicHeader{
+				Topic: topic, DefaultTopic: "TBW102", ReadQueueNums: int32(s.cell.Cell.Queues), WriteQueueNums: int32(s.cell.Cell.Queues),
+				Perm: protocol.PermRead | protocol.PermWrite, TopicFilterType: "SINGLE_TAG",
+			})
+			err := conn.Start(&remoting.Call{Request: req, Timeout: sendTimeout, Done: func(call *remoting.Call) {
+				err := call.Err
+				if err == nil {
+					err = call.Response.Err()
+				}
+				failed <- err
+				<-slots
+			}})
+			if err != nil {
+				return fmt.Errorf("make topic %s: %w", topic, err)
+			}
+		}
+		for range s.cell.Topics {
+			select {
+			case err := <-failed:
+				if err != nil {
+					return fmt.Errorf("make topics at %s: %w", addr, err)
+				}
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+		}
+	}
+	if s.cell.Event != nil {
+		s.cell.Event("topics", fmt.Sprintf("%d made", len(s.cell.Topics)), time.Since(began))
+	}
+	return nil
+}
+
+// Counters implements [bench.Session].
+func (s *session) Counters() bench.Counters {
+	c := bench.Counters{LogBytes: s.bytes.Load()}
+	s.cluster.count(s.client, &c)
+	return c
+}
+
+// Config implements [bench.Session].
+func (s *session) Config() map[string]string {
+	m := maps.Clone(s.cluster.config)
+	if m == nil {
+		m = map[string]string{}
+	}
+	m["topology"], m["connections"] = s.cluster.topology, strconv.Itoa(s.lanes*max(1, s.cell.Workers))
+	return m
+}
+
+// Sync implements [bench.Session]: it waits until a broker says that it has nothing left to flush.
+func (s *session) Sync(ctx context.Context) error {
+	if !s.stored {
+		return nil
+	}
+	for end := time.Now().Add(openTimeout); ; {
+		left := false
+		for _, addr := range s.cluster.brokers {
+			table, err := runtimeInfo(ctx, s.client, addr)
+			if err != nil {
+				return err
+			}
+			left = left || !nothingLeft(table["remainHowManyDataToFlush"])
+		}
+		if !left {
+			return s.tail.caughtUp(ctx, s.acked.Load())
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("not everything was flushed within %v", openTimeout)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// nothingLeft reads an amount as Java prints it: "0 B", "0.0 KiB".
+func nothingLeft(text string) bool {
+	for _, r := range text {
+		if r >= '1' && r <= '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// runtimeInfo asks a broker for its state.
+func runtimeInfo(ctx context.Context, client *remoting.Client, addr string) (map[string]string, error) {
+	var table protocol.KVTable
+	if err := ask(ctx, client, addr, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo), &table); err != nil {
+		return nil, err
+	}
+	return table.Table, nil
+}
+
+// ask calls addr and decodes the body of the answer into body, if it is not nil.
+func ask(ctx context.Context, client *remoting.Client, addr string, req *protocol.Command, body any) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	resp, err := client.Call(ctx, addr, req)
+	if err == nil {
+		err = resp.Err()
+	}
+	if err == nil && body != nil {
+		err = protocol.DecodeBody(resp.Body, body)
+	}
+	if err != nil {
+		return fmt.Errorf("%v at %s: %w", protocol.RequestCode(req.Code), addr, err)
+	}
+	return nil
+}
+
+// Close implements [bench.Session].
+func (s *session) Close() error {
+	var errs []error
+	s.tail.stop()
+	errs = append(errs, s.client.Close())
+	if s.cluster != nil {
+		errs = append(errs, s.cluster.stop())
+		s.cluster = nil
+	}
+	return errors.Join(errs...)
+}

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path"
 	"strings"
@@ -33,16 +34,23 @@ func sized(t *testing.T, n int, key string) []byte {
 // when the power goes while a new record is put in front of them.
 func TestCutIsZeroed(t *testing.T) {
 	ctx := context.Background()
-	for _, flush := range []FlushMode{AsyncFlush, SyncFlush} {
-		t.Run(flush.String(), func(t *testing.T) {
+	for _, c := range []struct {
+		flush FlushMode
+		known bool // what stays was on disk before, so that recovery has no other reason to sync
+	}{{AsyncFlush, false}, {AsyncFlush, true}, {SyncFlush, false}, {SyncFlush, true}} {
+		t.Run(fmt.Sprintf("%v known=%v", c.flush, c.known), func(t *testing.T) {
 			base := vfs.NewHeap()
 			o := small(base, "/s")
-			o.Flush = flush
+			o.Flush = c.flush
 			s := open(t, o)
 			for i := range 6 {
 				res, err := s.Append(ctx, sized(t, 1024, string(rune('a'+i))))
 				require.NoError(t, err)
 				require.EqualValues(t, 1024*i, res.Pos)
+				if c.known && i == 1 {
+					require.NoError(t, s.WaitDispatchedPos(ctx, s.Visible()))
+					require.NoError(t, s.Checkpoint(ctx))
+				}
 			}
 			img := base.KillImage()
 			require.NoError(t, s.Close())

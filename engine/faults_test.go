@@ -260,12 +260,11 @@ func TestStalledSync(t *testing.T) {
 }
 
 // TestNothingShowsEarly proves that readers, queues and acks see nothing of a record whose write, or
-// under sync flush whose sync, is still under way.
+// under sync flush whose sync, is still under way: not of one alone, and not of one that was appended
+// while the one before it was written.
 func TestNothingShowsEarly(t *testing.T) {
 	for flush, op := range map[engine.FlushMode]vfs.Op{engine.AsyncFlush: vfs.OpWrite, engine.SyncFlush: vfs.OpSync} {
 		t.Run(flush.String(), func(t *testing.T) {
-			gate := vfs.NewGate()
-			defer gate.Open()
 			fsys := vfs.NewFaulty(vfs.NewHeap())
 			h := &history{src: crashtest.Source{Seed: 1, MaxBody: 100}}
 			s, err := engine.Open(t.Context(), tiny(fsys, flush, engine.WritePwrite))
@@ -274,24 +273,50 @@ func TestNothingShowsEarly(t *testing.T) {
 			require.NoError(t, h.one(t.Context(), s))
 			end := s.Appended()
 			require.NoError(t, s.WaitDispatchedPos(t.Context(), end))
-			fsys.Add(vfs.Rule{Op: op, Match: "*/prepared/00000000000000000000", Nth: 1, Stall: gate})
-			rec, err := h.src.AppendRecord(nil, 0, 0, h.seq)
-			require.NoError(t, err)
-			done := make(chan error, 1)
-			s.Submit(&engine.Append{Record: rec, Done: func(a *engine.Append) { done <- a.Err }})
-			<-gate.Arrived()
-			require.Greater(t, s.Appended(), end)
-			for what, pos := range map[string]int64{"visible": s.Visible(), "ackable": s.Ackable(), "dispatched": s.Dispatched(), "flushed": s.Flushed()} {
-				require.LessOrEqual(t, pos, end, what)
+			var gates [2]*vfs.Gate
+			for i := range gates {
+				gates[i] = vfs.NewGate()
+				defer gates[i].Open()
+				fsys.Add(vfs.Rule{Op: op, Match: "*/prepared/00000000000000000000", Nth: i + 1, Stall: gates[i]})
 			}
-			_, err = s.Lookup(end)
-			require.ErrorIs(t, err, engine.ErrOffsetTooLarge)
-			require.Empty(t, done)
-			gate.Open()
-			require.NoError(t, <-done)
-			r, err := s.Lookup(end)
-			require.NoError(t, err)
-			r.Release()
+			submit := func() chan error {
+				rec, err := h.src.AppendRecord(nil, 0, 0, h.seq)
+				require.NoError(t, err)
+				h.seq++
+				done := make(chan error, 1)
+				s.Submit(&engine.Append{Record: rec, Done: func(a *engine.Append) { done <- a.Err }})
+				return done
+			}
+			hidden := func(done chan error) {
+				t.Helper()
+				require.Greater(t, s.Appended(), end)
+				for what, pos := range map[string]int64{"visible": s.Visible(), "ackable": s.Ackable(), "dispatched": s.Dispatched(), "flushed": s.Flushed()} {
+					require.LessOrEqual(t, pos, end, what)
+				}
+				_, err := s.Lookup(end)
+				require.ErrorIs(t, err, engine.ErrOffsetTooLarge)
+				require.Empty(t, done)
+			}
+			shown := func(pos int64, done chan error) {
+				t.Helper()
+				require.NoError(t, <-done)
+				r, err := s.Lookup(pos)
+				require.NoError(t, err)
+				r.Release()
+			}
+			first, at := submit(), end
+			<-gates[0].Arrived()
+			hidden(first)
+			next := s.Appended()
+			second := submit()
+			hidden(first)
+			gates[0].Open()
+			shown(at, first)
+			<-gates[1].Arrived()
+			end = next
+			hidden(second)
+			gates[1].Open()
+			shown(next, second)
 			require.NoError(t, s.Close())
 		})
 	}

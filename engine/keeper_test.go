@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
@@ -126,13 +127,14 @@ func pageHolds(t *testing.T, o *Options, img *vfs.Heap, all []sent, name string)
 			}
 		}
 		if m.res.StoreTime < page.Index && indexed[m.res.Pos] != 2 { // the last record is indexed again
-			fail(m, "not in the index files that are kept")
+			fail(m, "not found in the index files that are kept")
 		}
 	}
 	return named
 }
 
-// indexedBelow counts the entries of each record in the index files that Apache keeps after a crash.
+// indexedBelow counts the entries of each record that are found by their slots in the index files that
+// Apache keeps after a crash.
 func indexedBelow(t *testing.T, o *Options, img *vfs.Heap, stamp int64, name string) map[int64]int {
 	t.Helper()
 	have := map[int64]int{}
@@ -147,10 +149,14 @@ func indexedBelow(t *testing.T, o *Options, img *vfs.Heap, stamp int64, name str
 		if err != nil || head.EndTime > stamp {
 			continue
 		}
-		for i := int32(1); i < head.Count; i++ {
-			e, err := format.ParseIndexEntry(b[format.IndexHeaderBytes+int64(o.MaxHashSlots)*format.IndexSlotBytes+int64(i)*format.IndexEntryBytes:])
-			require.NoError(t, err, name)
-			have[e.Offset]++
+		slots, units := b[format.IndexHeaderBytes:], b[format.IndexHeaderBytes+int64(o.MaxHashSlots)*format.IndexSlotBytes:]
+		for i := range o.MaxHashSlots {
+			for n := int32(binary.BigEndian.Uint32(slots[i*format.IndexSlotBytes:])); n > 0; {
+				e, err := format.ParseIndexEntry(units[n*format.IndexEntryBytes:])
+				require.NoError(t, err, name)
+				have[e.Offset]++
+				n = e.Prev
+			}
 		}
 	}
 	return have

@@ -250,7 +250,11 @@ func TestAckMarksBehindCut(t *testing.T) {
 		parked(replicated)
 		fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: "*00000000000000000000", Nth: 1, Stall: gate})
 		done := submit(s)
-		<-gate.Arrived()
+		select {
+		case <-gate.Arrived():
+		case <-time.After(10 * time.Second):
+			t.Fatal("never synced")
+		}
 		replicated.Advance(1 << 40)
 		parked(&s.log.ackable)
 		require.Empty(t, done, "acked before it was flushed")

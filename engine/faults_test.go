@@ -351,6 +351,8 @@ func TestSyncErrorsAreTold(t *testing.T) {
 		"queues all": {vfs.Rule{Op: vfs.OpSyncFS}, 200},                            // many, with their file system
 		"state":      {vfs.Rule{Op: vfs.OpSync, Match: "*/rmq/state"}, 200},
 		"checkpoint": {vfs.Rule{Op: vfs.OpSync, Match: "*/checkpoint"}, 200},
+		"queues dir": {vfs.Rule{Op: vfs.OpSyncDir, Match: "*/consumequeue*"}, 20000},
+		"root dir":   {vfs.Rule{Op: vfs.OpSyncDir, Match: storeDir}, 200},
 	} {
 		t.Run(name, func(t *testing.T) {
 			base, fsys, o, s, h := begin(t, x.queueFileBytes)
@@ -372,29 +374,66 @@ func TestSyncErrorsAreTold(t *testing.T) {
 			require.NoError(t, s.Close())
 		})
 	}
-	t.Run("index", func(t *testing.T) {
-		base, fsys, o, s, _ := begin(t, 200)
-		hits := fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: "*/index/*", Nth: 1, Err: syscall.EIO})
-		require.NoError(t, s.Checkpoint(t.Context()))
-		require.Equal(t, 1, hits())
-		o.FS = base.KillImage()
-		require.NoError(t, s.Close())
-		s, err := engine.Open(t.Context(), o)
-		require.NoError(t, err)
-		require.True(t, s.Recovery().IndexRebuilt)
-		require.NoError(t, s.Close())
-	})
-	t.Run("segment", func(t *testing.T) {
-		_, fsys, _, s, h := begin(t, 200)
-		next := (s.Appended()/(64<<10) + 2) * (64 << 10) // one further than the one that is ready
-		fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: fmt.Sprintf("*/prepared/%020d", next), Nth: 1, Onward: true, Err: syscall.EIO})
-		var err error
-		for err == nil {
-			err = h.one(t.Context(), s)
-		}
-		require.ErrorIs(t, err, syscall.EIO)
-		require.NotErrorIs(t, err, engine.ErrPoisoned)
-		fsys.Clear()
-		require.NoError(t, s.Close())
-	})
+	for name, rule := range map[string]vfs.Rule{
+		"index":      {Op: vfs.OpSync, Match: "*/index/*", Nth: 1},
+		"index head": {Op: vfs.OpSync, Match: "*/index/*", Nth: 2},
+		"index dir":  {Op: vfs.OpSyncDir, Match: "*/index", Nth: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			base, fsys, o, s, _ := begin(t, 200)
+			rule.Err = syscall.EIO
+			hits := fsys.Add(rule)
+			require.NoError(t, s.Checkpoint(t.Context()))
+			require.Equal(t, 1, hits())
+			o.FS = base.KillImage()
+			require.NoError(t, s.Close())
+			s, err := engine.Open(t.Context(), o)
+			require.NoError(t, err)
+			require.True(t, s.Recovery().IndexRebuilt)
+			require.NoError(t, s.Close())
+		})
+	}
+	for _, op := range []vfs.Op{vfs.OpSync, vfs.OpSyncDir, vfs.OpSyncFS} {
+		t.Run("clean stop, "+op.String(), func(t *testing.T) {
+			n := 1
+			for ; ; n++ {
+				base, fsys, o, s, _ := begin(t, 20000)
+				hits := fsys.Add(vfs.Rule{Op: op, Nth: n, Err: syscall.EIO})
+				err := s.Close()
+				if hits() == 0 {
+					require.NoError(t, err)
+					break
+				}
+				o.FS = base.KillImage()
+				s, oerr := engine.Open(t.Context(), o)
+				require.NoError(t, oerr)
+				require.True(t, err != nil || s.Recovery().IndexRebuilt, "number %d was not told", n)
+				require.NoError(t, s.Close())
+			}
+			t.Logf("%d calls, each failed once", n-1)
+			require.Greater(t, n, 1)
+		})
+	}
+	for name, rule := range map[string]vfs.Rule{
+		"segment":     {Op: vfs.OpSync, Match: "*/prepared/%020d"},
+		"segment dir": {Op: vfs.OpSyncDir, Match: "*/commitlog"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, fsys, _, s, h := begin(t, 200)
+			if strings.Contains(rule.Match, "%") {
+				next := (s.Appended()/(64<<10) + 2) * (64 << 10) // one further than the one that is ready
+				rule.Match = fmt.Sprintf(rule.Match, next)
+			}
+			rule.Nth, rule.Onward, rule.Err = 1, true, syscall.EIO
+			fsys.Add(rule)
+			var err error
+			for err == nil && h.seq < 5000 {
+				err = h.one(t.Context(), s)
+			}
+			require.ErrorIs(t, err, syscall.EIO)
+			require.NotErrorIs(t, err, engine.ErrPoisoned)
+			fsys.Clear()
+			require.NoError(t, s.Close())
+		})
+	}
 }

@@ -187,6 +187,17 @@ func TestLeadBehindHiddenRecords(t *testing.T) {
 	}
 }
 
+// await is what comes out of c, which must be soon.
+func await[T any](t *testing.T, c <-chan T) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(10 * time.Second):
+		t.Fatal("still waiting after 10 s")
+	}
+	return v
+}
+
 // TestAckMarksBehindCut proves that what is appended behind a cut waits for the disk and for the
 // marks of others as if nothing had ever stood there.
 func TestAckMarksBehindCut(t *testing.T) {
@@ -218,7 +229,7 @@ func TestAckMarksBehindCut(t *testing.T) {
 		for i := range int64(3) {
 			done := submit(s)
 			replicated.Advance(size * (i + 1))
-			require.NoError(t, (<-done).Err)
+			require.NoError(t, await(t, done).Err)
 		}
 		parked(replicated)
 		require.NoError(t, s.TruncateTo(size))
@@ -227,12 +238,7 @@ func TestAckMarksBehindCut(t *testing.T) {
 		require.NoError(t, s.Flush(ctx))
 		require.Empty(t, done, "acked before it was replicated")
 		replicated.Advance(2 * size)
-		select {
-		case a := <-done:
-			require.NoError(t, a.Err)
-		case <-time.After(10 * time.Second):
-			t.Fatal("replicated, flushed, and never acked")
-		}
+		require.NoError(t, await(t, done).Err, "replicated and flushed")
 	})
 
 	t.Run("disk", func(t *testing.T) {
@@ -246,21 +252,17 @@ func TestAckMarksBehindCut(t *testing.T) {
 		require.NoError(t, s.Flush(ctx))
 		parked(replicated)
 		require.NoError(t, s.TruncateTo(size))
-		require.ErrorIs(t, (<-lost).Err, ErrIndeterminate)
+		require.ErrorIs(t, await(t, lost).Err, ErrIndeterminate)
 		parked(replicated)
 		fsys.Add(vfs.Rule{Op: vfs.OpSync, Match: "*00000000000000000000", Nth: 1, Stall: gate})
 		done := submit(s)
-		select {
-		case <-gate.Arrived():
-		case <-time.After(10 * time.Second):
-			t.Fatal("never synced")
-		}
+		await(t, gate.Arrived())
 		replicated.Advance(1 << 40)
 		parked(&s.log.ackable)
 		require.Empty(t, done, "acked before it was flushed")
-		require.NoError(t, (<-kept).Err)
+		require.NoError(t, await(t, kept).Err)
 		gate.Open()
-		require.NoError(t, (<-done).Err)
+		require.NoError(t, await(t, done).Err)
 	})
 }
 
@@ -281,14 +283,14 @@ func TestTruncateSparesTheFront(t *testing.T) {
 	require.NoError(t, s.Flush(t.Context()))
 	require.NoError(t, s.TruncateTo(as[2].Result.Pos))
 	for i := 2; i < len(as); i++ {
-		a := <-done
+		a := await(t, done)
 		require.EqualValues(t, i, a.Tag)
 		require.ErrorIs(t, a.Err, ErrIndeterminate)
 	}
 	require.Empty(t, done)
 	replicated.Advance(as[2].Result.Pos)
 	for i := range 2 {
-		a := <-done
+		a := await(t, done)
 		require.EqualValues(t, i, a.Tag)
 		require.NoError(t, a.Err)
 	}
@@ -316,9 +318,9 @@ func TestTruncateFails(t *testing.T) {
 	err := s.TruncateTo(end / 2)
 	require.ErrorIs(t, err, ErrPoisoned)
 	require.ErrorIs(t, err, syscall.EIO)
-	require.ErrorIs(t, <-poisoned, ErrPoisoned)
+	require.ErrorIs(t, await(t, poisoned), ErrPoisoned)
 	for range 2 {
-		require.Error(t, (<-done).Err)
+		require.Error(t, await(t, done).Err)
 	}
 	require.ErrorIs(t, s.WaitVisible(t.Context(), end), ErrPoisoned)
 	require.ErrorIs(t, s.Close(), ErrPoisoned)

@@ -30,28 +30,28 @@ $(INTEROP_JAVA)/target/%/classpath: $(INTEROP_SOURCES)
 	cd $(INTEROP_JAVA) && $(INTEROP_MVN) -P $* package
 	@touch $@
 
-WIRE_JAVA := test/interop/wire
-WIRE_SOURCES := $(WIRE_JAVA)/pom.xml $(wildcard $(WIRE_JAVA)/src/main/java/*/*.java)
-WIRE_CLASSPATHS := $(WIRE_JAVA)/target/wire49/classpath $(WIRE_JAVA)/target/wire53/classpath
+FRAMES_JAVA := test/interop/frames
+FRAMES_SOURCES := $(FRAMES_JAVA)/pom.xml $(wildcard $(FRAMES_JAVA)/src/main/java/*/*.java)
+FRAMES_CLASSPATHS := $(FRAMES_JAVA)/target/frames49/classpath $(FRAMES_JAVA)/target/frames53/classpath
 
-.PHONY: interop-wire interop-wire-goldens
+.PHONY: interop-frames interop-frames-goldens
 
-interop-wire: ## let the classes of the Java client 4.9 and 5.3 decode our frames (needs Java and Maven)
+interop-frames: ## let the classes of the Java client 4.9 and 5.3 decode our frames (needs Java and Maven)
 	@if command -v java >/dev/null && command -v javac >/dev/null && command -v mvn >/dev/null; then \
-		$(MAKE) --no-print-directory $(WIRE_CLASSPATHS) && \
-		echo go test -tags interop -count=1 -timeout 5m -run TestWire ./test/interop && \
-		go test -tags interop -count=1 -timeout 5m -run TestWire ./test/interop; \
+		$(MAKE) --no-print-directory $(FRAMES_CLASSPATHS) && \
+		echo go test -tags interop -count=1 -timeout 5m -run TestFrames ./test/interop && \
+		go test -tags interop -count=1 -timeout 5m -run TestFrames ./test/interop; \
 	else \
 		echo "************************************************************************"; \
-		echo "* interop-wire: SKIPPED. No JDK with Maven on PATH, so NOTHING was       "; \
+		echo "* interop-frames: SKIPPED. No JDK with Maven on PATH, so NOTHING was     "; \
 		echo "* decoded by the Java client. Install a JDK (11 or later) and Maven.     "; \
 		echo "************************************************************************"; \
 	fi
 
-interop-wire-goldens: $(WIRE_CLASSPATHS) ## let the Java client write the sample frames of test/compat anew
-	java -cp $(WIRE_JAVA)/target/wire49/classes:$$(cat $(WIRE_JAVA)/target/wire49/classpath) wire.Main encode > test/compat/testdata/wire/client-4.9.8.jsonl
-	java -cp $(WIRE_JAVA)/target/wire53/classes:$$(cat $(WIRE_JAVA)/target/wire53/classpath) wire.Main encode > test/compat/testdata/wire/client-5.3.3.jsonl
+interop-frames-goldens: $(FRAMES_CLASSPATHS) ## let the Java client write the sample frames of test/compat anew
+	java -cp $(FRAMES_JAVA)/target/frames49/classes:$$(cat $(FRAMES_JAVA)/target/frames49/classpath) frames.Main encode > test/compat/testdata/wire/client-4.9.8.jsonl
+	java -cp $(FRAMES_JAVA)/target/frames53/classes:$$(cat $(FRAMES_JAVA)/target/frames53/classpath) frames.Main encode > test/compat/testdata/wire/client-5.3.3.jsonl
 
-$(WIRE_JAVA)/target/%/classpath: $(WIRE_SOURCES)
-	cd $(WIRE_JAVA) && $(INTEROP_MVN) -P $* package
+$(FRAMES_JAVA)/target/%/classpath: $(FRAMES_SOURCES)
+	cd $(FRAMES_JAVA) && $(INTEROP_MVN) -P $* package
 	@touch $@

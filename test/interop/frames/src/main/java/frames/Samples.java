@@ -1,4 +1,4 @@
-package wire;
+package frames;
 
 import java.io.PrintWriter;
 import java.nio.ByteBuffer;

@@ -1,4 +1,4 @@
-package wire;
+package frames;
 
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
@@ -9,10 +9,12 @@ import java.nio.charset.StandardCharsets;
 import java.util.TreeMap;
 import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.RemotingSerializable;
 
 /**
  * "encode" prints samples as lines of JSON; "decode" reads frames as lines of hexadecimal digits, without the length word, and
- * prints what RemotingCommand.decode made of each. Libraries that chatter on standard output are kept away from both.
+ * prints what RemotingCommand.decode made of each; "rewrite" reads lines of a class, a tab and a body, and prints the body as
+ * RemotingSerializable writes it again after it read it. Libraries that chatter on standard output are kept away from both.
  */
 public final class Main {
     private Main() {
@@ -24,8 +26,10 @@ public final class Main {
         System.setProperty(RemotingCommand.REMOTING_VERSION_KEY, Integer.toString(MQVersion.CURRENT_VERSION));
         if (args[0].equals("encode")) {
             new Samples(out).all();
-        } else {
+        } else if (args[0].equals("decode")) {
             decode(out);
+        } else {
+            rewrite(out);
         }
         out.flush();
         System.exit(0);
@@ -51,6 +55,15 @@ public final class Main {
             }
             s.append("},\"body\":").append(c.getBody() == null ? "null" : quote(hex(c.getBody()))).append('}');
             out.println(s);
+        }
+    }
+
+    private static void rewrite(PrintWriter out) throws Exception {
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            String[] parts = line.split("\t", 2);
+            Object o = RemotingSerializable.decode(parts[1].getBytes(StandardCharsets.UTF_8), Class.forName(parts[0]));
+            out.println(new String(RemotingSerializable.encode(o), StandardCharsets.UTF_8));
         }
     }
 

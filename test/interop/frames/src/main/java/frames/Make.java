@@ -1,4 +1,4 @@
-package wire;
+package frames;
 
 import java.lang.reflect.Constructor;
 import java.lang.reflect.Field;

@@ -311,24 +311,32 @@ func clean(value string) (cleaned string, quoted bool) {
 	return value, quoted
 }
 
-// nearest is the known name that differs from name in the fewest letters, whatever their case, or ""
-// if all differ in many.
+// nearest is the known name that differs least from name, or "" if all differ in much.
 func (k *Keys[T]) nearest(name string) string {
-	best, fewest := "", max(2, len(name)/3)+1
-	try := func(candidate, says string) {
-		if d := distance(strings.ToLower(name), strings.ToLower(candidate)); d < fewest {
-			best, fewest = says, d
-		}
-	}
+	var known []string
 	for _, e := range k.keys {
-		try(e.name, e.name)
+		known = append(known, e.name)
 	}
 	for _, a := range k.spec.Aliases {
-		try(a.Name, a.Key)
+		known = append(known, a.Name)
 	}
 	for _, group := range k.spec.Inert {
-		for _, n := range group.Keys {
-			try(n, n)
+		known = append(known, group.Keys...)
+	}
+	best := Nearest(name, known)
+	if a, ok := k.alias[best]; ok {
+		return a.Key
+	}
+	return best
+}
+
+// Nearest is the one of the known names that differs from name in the fewest letters, whatever their
+// case, or "" if all differ in many.
+func Nearest(name string, known []string) string {
+	best, fewest := "", max(2, len(name)/3)+1
+	for _, candidate := range known {
+		if d := distance(strings.ToLower(name), strings.ToLower(candidate)); d < fewest {
+			best, fewest = candidate, d
 		}
 	}
 	return best

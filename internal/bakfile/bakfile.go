@@ -137,7 +137,7 @@ func read(fsys vfs.FS, name string, check func([]byte) error) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	info, err := f.Stat()
 	if err != nil {
 		return nil, err

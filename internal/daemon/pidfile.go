@@ -172,7 +172,7 @@ func readPID(name, role string) (p Process, running bool, err error) {
 	if err != nil {
 		return p, false, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	stale, err := lock(f, syscall.LOCK_SH)
 	if err != nil {
 		return p, false, fmt.Errorf("lock %s: %w", name, err)
@@ -236,7 +236,7 @@ func (p *Process) Terminate() error {
 	if err != nil {
 		return fmt.Errorf("stop process %d: %w", p.PID, err)
 	}
-	defer handle.Release()
+	defer func() { _ = handle.Release() }() // it cannot fail
 	if running, err := p.running(); err != nil || !running {
 		return err
 	}

@@ -13,8 +13,6 @@ import (
 // Config is what a namesrv.properties says. Names in the tags are the Java property names. A Config
 // that [LoadConfig] returns is complete and checked, and is not changed any more.
 type Config struct {
-	daemon.Config
-
 	RocketmqHome      string        `prop:"rocketmqHome,important"`
 	ListenPort        int           `prop:"listenPort,important,min=1,max=65535"`
 	BindAddress       string        `prop:"bindAddress"`               // "": all addresses
@@ -35,6 +33,8 @@ type Config struct {
 	DeleteTopics      bool          `prop:"deleteTopicWithBrokerRegistration,live"` // a registration removes topics that it does not name
 
 	Controller bool `prop:"enableControllerInNamesrv"` // refused
+
+	daemon.Config
 }
 
 // Settings are the values of all keys of a name server, each with its origin.

@@ -58,7 +58,8 @@ func TestKVConfig(t *testing.T) {
 	_, ok = m.Get("NS", "k")
 	require.False(t, ok)
 	require.Nil(t, m.Namespace("M"))
-	require.Equal(t, "{\n\t\"configTable\": {\n\t\t\"NS\": {\n\t\t\t\"x\": \"\"\n\t\t},\n\t\t\"ORDER_TOPIC_CONFIG\": {\n\t\t\t\"T\": \"a:4;b:4\"\n\t\t}\n\t}\n}\n", fileText(t, heap, kvPath))
+	text := fileText(t, heap, kvPath)
+	require.Equal(t, "{\n\t\"configTable\": {\n\t\t\"NS\": {\n\t\t\t\"x\": \"\"\n\t\t},\n\t\t\"ORDER_TOPIC_CONFIG\": {\n\t\t\t\"T\": \"a:4;b:4\"\n\t\t}\n\t}\n}\n", text)
 	require.Equal(t, *m.table.Load(), *loadKV(t, heap).table.Load())
 
 	// What changes nothing costs nothing.

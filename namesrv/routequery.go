@@ -82,7 +82,7 @@ func (m *RouteInfoManager) UnitTopics() []string {
 // UnitSubTopics lists the topics with subscriptions of units, ordinaryOnly those that are not of a
 // unit themselves.
 func (m *RouteInfoManager) UnitSubTopics(ordinaryOnly bool) []string {
-	return m.topicsFlagged(func(flag int32) bool { return flag&flagUnitSub != 0 && !(ordinaryOnly && flag&flagUnit != 0) })
+	return m.topicsFlagged(func(flag int32) bool { return flag&flagUnitSub != 0 && (!ordinaryOnly || flag&flagUnit == 0) })
 }
 
 // topicsFlagged goes by the first broker of each topic: all should say the same.

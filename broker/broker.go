@@ -68,6 +68,8 @@ type Broker struct {
 	group     *run.Group // executors, managers, sweep
 	executors [families]*executor
 	routes    routes
+	admin     *processors
+	serving   atomic.Bool // started, and not stopping
 
 	transforms []sendTransform
 	sendPool   sync.Pool
@@ -203,7 +205,8 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	b.schedule.store = b.store
 	b.makeExecutors()
 	b.registerOwn()
-	newProcessors(b).registerAll(b.register)
+	b.admin = newProcessors(b)
+	b.admin.registerAll(b.register)
 	b.intercept(auditLog(b.log))
 	for _, i := range b.o.Interceptors {
 		b.intercept(i)
@@ -221,6 +224,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	}
 	b.SetRole(true)
 	b.started = true
+	b.serving.Store(true)
 	if len(c.NamesrvAddr) == 0 {
 		b.log.Info("no name server is configured: clients find this broker by its address only")
 	}
@@ -387,6 +391,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	if b.group == nil {
 		return nil
 	}
+	b.serving.Store(false)
 	var errs []error
 	if b.registrar != nil && b.registrar.group != nil {
 		if err := b.registrar.stop(ctx); err != nil {

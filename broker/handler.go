@@ -25,6 +25,7 @@ type route struct {
 	process processor
 	refusal *refusal
 	slowly  bool // not on the fast port
+	latency rpcLatency
 
 	before []func(c *remoting.Conn, req *protocol.Command) *protocol.Command
 	after  []func(c *remoting.Conn, req, resp *protocol.Command)
@@ -193,10 +194,10 @@ func (b *Broker) Serve(c *remoting.Conn, req *protocol.Command) {
 	case r.hot != nil:
 		r.hot(cs, req)
 	case r.family == familyReader:
-		r.run(c, req)
+		r.run(c, req, time.Now())
 	default:
 		e := b.executors[r.family]
-		if !e.submit(&requestJob{r, c, req.Clone()}) {
+		if !e.submit(&requestJob{r, c, req.Clone(), time.Now()}) {
 			reply(c, req, refuse(protocol.ResponseSystemBusy, e.full()))
 		}
 	}
@@ -212,9 +213,12 @@ func reply(c *remoting.Conn, req *protocol.Command, r *refusal) {
 	c.Reply(req, protocol.NewResponse(req, r.code, r.remark))
 }
 
-// run serves one request.
-func (r *route) run(c *remoting.Conn, req *protocol.Command) {
+// run serves one request that came in at began.
+func (r *route) run(c *remoting.Conn, req *protocol.Command, began time.Time) {
 	resp := r.process(c, req)
+	if resp != nil {
+		r.latency.add(protocol.ResponseCode(resp.Code), time.Since(began))
+	}
 	for _, after := range r.after {
 		after(c, req, resp)
 	}
@@ -228,9 +232,10 @@ type requestJob struct {
 	route *route
 	conn  *remoting.Conn
 	req   *protocol.Command
+	began time.Time
 }
 
-func (j *requestJob) run() { j.route.run(j.conn, j.req) }
+func (j *requestJob) run() { j.route.run(j.conn, j.req, j.began) }
 
 func (j *requestJob) refuse(cause string) {
 	reply(j.conn, j.req, refuse(protocol.ResponseSystemBusy, cause))

@@ -96,12 +96,12 @@ func (p *processors) earliestStoreTime(x *exchange, h *protocol.QueueHeader) err
 }
 
 // storeTime is when a message was stored, or otherwise where there is none.
-func (p *processors) storeTime(topic string, queueID int32, offset, otherwise int64) int64 {
-	low, high, ok := p.store.QueueRange(topic, queueID)
+func (b *Broker) storeTime(topic string, queueID int32, offset, otherwise int64) int64 {
+	low, high, ok := b.store.QueueRange(topic, queueID)
 	if !ok || offset < low || offset >= high {
 		return otherwise
 	}
-	t, err := p.store.StoreTime(topic, queueID, offset)
+	t, err := b.store.StoreTime(topic, queueID, offset)
 	if err != nil { // just removed
 		return otherwise
 	}

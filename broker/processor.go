@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"rmq/remoting"
 	"rmq/remoting/protocol"
@@ -16,12 +17,17 @@ import (
 type processors struct {
 	*Broker
 
+	topicTimes, groupTimes [2]*histogram // of creations that failed, that went well
+
 	configuring   sync.Mutex // one change of settings at a time; held over the I/O
 	configVersion atomic.Pointer[protocol.DataVersion]
 }
 
 func newProcessors(b *Broker) *processors {
 	p := &processors{Broker: b}
+	for i := range p.topicTimes {
+		p.topicTimes[i], p.groupTimes[i] = newHistogram(createBounds), newHistogram(createBounds)
+	}
 	p.configVersion.Store(&protocol.DataVersion{Timestamp: b.clock().UnixMilli()})
 	return p
 }
@@ -65,8 +71,8 @@ func (p *processors) adminProcessors() map[protocol.RequestCode]processor {
 		protocol.RequestGetAllConsumerOffset:    handle(p.allOffsets),
 		protocol.RequestGetAllDelayOffset:       handle(p.allDelayOffsets),
 
-		protocol.RequestUpdateAndCreateTopic:         handle(p.updateTopic),
-		protocol.RequestUpdateAndCreateTopicList:     handle(p.updateTopicList),
+		protocol.RequestUpdateAndCreateTopic:         timed(&p.topicTimes, p.updateTopic),
+		protocol.RequestUpdateAndCreateTopicList:     timed(&p.topicTimes, p.updateTopicList),
 		protocol.RequestDeleteTopicInBroker:          handle(p.deleteTopic),
 		protocol.RequestGetAllTopicConfig:            handle(p.allTopics),
 		protocol.RequestGetTopicConfig:               handle(p.topicConfig),
@@ -79,8 +85,8 @@ func (p *processors) adminProcessors() map[protocol.RequestCode]processor {
 		protocol.RequestCleanExpiredConsumeQueue:     handle(p.cleanExpiredQueues),
 		protocol.RequestDeleteExpiredCommitLog:       handle(p.deleteExpired),
 
-		protocol.RequestUpdateAndCreateSubscriptionGroup:     handle(p.updateGroup),
-		protocol.RequestUpdateAndCreateSubscriptionGroupList: handle(p.updateGroupList),
+		protocol.RequestUpdateAndCreateSubscriptionGroup:     timed(&p.groupTimes, p.updateGroup),
+		protocol.RequestUpdateAndCreateSubscriptionGroupList: timed(&p.groupTimes, p.updateGroupList),
 		protocol.RequestGetAllSubscriptionGroupConfig:        handle(p.allGroups),
 		protocol.RequestGetSubscriptionGroupConfig:           handle(p.groupConfig),
 		protocol.RequestDeleteSubscriptionGroup:              handle(p.deleteGroup),
@@ -131,6 +137,20 @@ func handle[H any](f func(x *exchange, h *H) error) processor {
 		}
 		return x.resp
 	}
+}
+
+// timed makes a processor of f that notes how long it takes, when it fails and when it goes well.
+func timed[H any](times *[2]*histogram, f func(x *exchange, h *H) error) processor {
+	return handle(func(x *exchange, h *H) error {
+		began := time.Now()
+		err := f(x, h)
+		good := 0
+		if err == nil {
+			good = 1
+		}
+		times[good].add(int64(time.Since(began)), 1)
+		return err
+	})
 }
 
 // answerError is an answer other than SUCCESS.

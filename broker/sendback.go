@@ -96,7 +96,21 @@ func (b *Broker) takeBack(req *protocol.Command) *refusal {
 	d.ReconsumeTimes++
 	d.Topic, d.QueueID, d.V2 = topic.TopicName, rand.Int32N(max(topic.WriteQueueNums, 1)), len(topic.TopicName) > message.MaxTopicBytesV1
 	d.StoreHost = b.storeHost
-	return b.putInternal(&d)
+	no := b.putInternal(&d)
+	if no == nil {
+		b.countBack(h.Group, &d, isDLQTopic(topic.TopicName))
+	}
+	return no
+}
+
+// countBack counts a message that was taken back, under the topic that it was first sent to.
+func (b *Broker) countBack(group string, d *draft, dead bool) {
+	stats := b.Stats.Group([]byte(group), d.Properties.Get(propRetryTopic))
+	if dead {
+		stats.DLQ.Add(1, int64(len(d.Body)))
+		return
+	}
+	stats.SendBack.Add(1, int64(len(d.Body)))
 }
 
 // retryDraft is the message of a record, to be stored once more. Its slices alias the record.

@@ -28,6 +28,7 @@ type BrokerStats struct {
 	found, miss, transferred, failed atomic.Int64
 	putTook                          latencyBuckets
 	getMax                           atomic.Int64 // nanoseconds
+	sendTook, pullTook               *histogram
 
 	mu      sync.Mutex
 	ticks   int64
@@ -37,7 +38,10 @@ type BrokerStats struct {
 }
 
 // TopicStats counts what was sent to a topic.
-type TopicStats struct{ Put Meter }
+type TopicStats struct {
+	Put   Meter
+	sizes *histogram
+}
 
 // GroupStats counts what a group got from a topic.
 type GroupStats struct {
@@ -51,7 +55,9 @@ type GroupStats struct {
 
 func newBrokerStats(clock func() time.Time) *BrokerStats {
 	now := clock()
-	s := &BrokerStats{Boot: now, clock: clock, topics: newShardMap[*TopicStats](), groups: newShardMap[*GroupStats](), day: now.YearDay()}
+	s := &BrokerStats{Boot: now, clock: clock, topics: newShardMap[*TopicStats](), groups: newShardMap[*GroupStats](), day: now.YearDay(),
+		sendTook: newHistogram(rpcBounds), pullTook: newHistogram(rpcBounds),
+	}
 	s.sample()
 	return s
 }
@@ -62,7 +68,7 @@ func (s *BrokerStats) Topic(topic []byte) *TopicStats {
 		return t
 	}
 	return s.topics.getOrMake(string(topic), func() *TopicStats {
-		t := &TopicStats{}
+		t := &TopicStats{sizes: newHistogram(sizeBounds)}
 		t.Put.start(s.clock())
 		return t
 	})
@@ -85,8 +91,10 @@ func (s *BrokerStats) Group(group, topic []byte) *GroupStats {
 // Sent counts one send that was stored: so many messages of so many bytes in the log, in this time.
 func (s *BrokerStats) Sent(t *TopicStats, messages, bytes int64, took time.Duration) {
 	t.Put.Add(messages, bytes)
+	t.sizes.add(bytes/max(messages, 1), messages)
 	s.put.Add(messages, bytes)
 	s.putTook.add(took)
+	s.sendTook.add(int64(took), 1)
 }
 
 // SendFailed counts a send that was not stored.
@@ -98,8 +106,9 @@ func (s *BrokerStats) Pulled(g *GroupStats, queueID int32, messages, bytes int64
 	s.get.Add(messages, bytes)
 	s.found.Add(1)
 	s.transferred.Add(messages)
+	s.pullTook.add(int64(took), 1)
 	storeMax(&s.getMax, int64(took))
-	if q := g.queue(queueID); q != nil {
+	if q := g.queue(queueID, s.clock); q != nil {
 		q.Add(took.Milliseconds(), 0)
 	}
 }
@@ -115,7 +124,7 @@ func storeMax(a *atomic.Int64, v int64) {
 	}
 }
 
-func (g *GroupStats) queue(id int32) *Meter {
+func (g *GroupStats) queue(id int32, clock func() time.Time) *Meter {
 	if qs := g.queues.Load(); qs != nil && id >= 0 && int(id) < len(*qs) && (*qs)[id] != nil {
 		return (*qs)[id]
 	}
@@ -131,6 +140,7 @@ func (g *GroupStats) queue(id int32) *Meter {
 	next = append(next, make([]*Meter, max(0, int(id)+1-len(next)))...)
 	if next[id] == nil {
 		next[id] = &Meter{}
+		next[id].start(clock())
 	}
 	g.queues.Store(&next)
 	return next[id]

@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,6 +64,11 @@ func TestCutIsZeroed(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, f.Close())
 			require.NoError(t, img.SyncFS("/"))
+			faulty := vfs.NewFaulty(img.KillImage())
+			faulty.Add(vfs.Rule{Op: vfs.OpSync, Match: name, Nth: 1, Err: syscall.EIO})
+			o.FS = faulty
+			_, err = Open(ctx, o)
+			require.ErrorIs(t, err, syscall.EIO, "the zeros may not be there")
 			before, err := readAll(img, name)
 			require.NoError(t, err)
 			fsys := vfs.NewFaulty(img)

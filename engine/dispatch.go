@@ -61,7 +61,6 @@ func (d *Dispatcher) run(ctx context.Context) error {
 		}
 		seen = d.l.visible.Load()
 		err := d.advance(d.l.dispatched.Load(), seen)
-		var gap *queueGapError
 		switch {
 		case err == nil:
 			if held {
@@ -71,7 +70,7 @@ func (d *Dispatcher) run(ctx context.Context) error {
 			continue
 		case ctx.Err() != nil:
 			return nil
-		case d.err == nil || errors.As(err, &gap):
+		case d.err == nil || isGap(err):
 			d.l.poison(fmt.Errorf("dispatch at %d: %w", d.l.dispatched.Load(), err))
 			return nil
 		}
@@ -85,6 +84,11 @@ func (d *Dispatcher) run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+func isGap(err error) bool {
+	var gap *queueGapError
+	return errors.As(err, &gap)
 }
 
 // finish dispatches what is left once run has returned and nothing is written any more. Records that

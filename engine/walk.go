@@ -94,8 +94,9 @@ type logReader struct {
 	buf   []byte
 	start int64 // position of buf[0]
 	n     int
-	cuts  int64  // what is held is of the log as it was after so many cuts
-	turn  func() // if set, runs before what was held goes
+	cuts  int64          // what is held is of the log as it was after so many cuts
+	turn  func()         // if set, runs before what was held goes
+	rec   message.Record // of the walk
 }
 
 const readAhead = 1 << 20
@@ -158,18 +159,14 @@ func (r *logReader) close() {
 // readable, and returns the position behind the last frame that visit accepted. Blanks are
 // stepped over without a visit. With check set, checksums and positions are verified.
 func (l *CommitLog) walk(r *logReader, pos, end int64, check bool, visit func(pos int64, rec *message.Record) bool) (int64, error) {
-	var (
-		rec  message.Record
-		seg  = l.o.SegmentBytes
-		need = 0
-	)
+	rec, seg, need := &r.rec, l.o.SegmentBytes, 0
 	for pos < end {
 		limit := min(end, pos-pos%seg+seg)
 		b, err := r.at(pos, limit, need)
 		if err != nil {
 			return pos, err
 		}
-		n, kind, err := l.o.Framing.Next(b, pos, &rec)
+		n, kind, err := l.o.Framing.Next(b, pos, rec)
 		if err != nil {
 			if errors.Is(err, message.ErrShort) && int64(len(b)) < limit-pos && need <= len(b) {
 				need = max(n, len(b)+1, pageBytes)
@@ -188,11 +185,11 @@ func (l *CommitLog) walk(r *logReader, pos, end int64, check bool, visit func(po
 		}
 		if kind == FrameRecord {
 			if check {
-				if err := l.o.Framing.Check(b[:n], pos, &rec); err != nil {
+				if err := l.o.Framing.Check(b[:n], pos, rec); err != nil {
 					return pos, err
 				}
 			}
-			if !visit(pos, &rec) {
+			if !visit(pos, rec) {
 				return pos, nil
 			}
 		}

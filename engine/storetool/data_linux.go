@@ -26,16 +26,3 @@ func nextData(f vfs.File, pos, to int64) (int64, error) {
 	}
 	return min(at, to), nil
 }
-
-// dataEnd is where the next hole of a sparse file begins at or behind pos, at most to; to where that
-// cannot be told.
-func dataEnd(f vfs.File, pos, to int64) int64 {
-	fd, ok := f.Fd()
-	if !ok || pos >= to {
-		return to
-	}
-	if at, err := unix.Seek(int(fd), pos, unix.SEEK_HOLE); err == nil && at > pos {
-		return min(at, to)
-	}
-	return to
-}

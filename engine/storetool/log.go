@@ -358,7 +358,7 @@ func (s *Store) usedIn(from, to int64) (int64, error) {
 
 // lastNonZero is the end of the last byte in [from, to) of a file that is not zero; from if all are.
 func lastNonZero(f vfs.File, from, to int64) (int64, error) {
-	var buf []byte // grows with the data: most queue files are a hole behind their last entry
+	buf := make([]byte, min(readAhead, max(to-from, 0)))
 	last := from
 	for pos := from; pos < to; {
 		at, err := nextData(f, pos, to)
@@ -368,12 +368,8 @@ func lastNonZero(f vfs.File, from, to int64) (int64, error) {
 		if pos = at; pos >= to {
 			break
 		}
-		n := int(min(readAhead, dataEnd(f, pos, to)-pos))
-		if len(buf) < n {
-			buf = make([]byte, n)
-		}
-		b := buf[:n]
-		n, err = f.ReadAt(b, pos)
+		b := buf[:min(int64(len(buf)), to-pos)]
+		n, err := f.ReadAt(b, pos)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return 0, err
 		}

@@ -39,7 +39,6 @@ type Conn struct {
 	state    atomic.Pointer[any]
 
 	in    *inbox // the reader's; nil while it waits
-	full  bool   // the reader's: it filled the inbox and has not flushed
 	small []byte // at most idleBytes: a cut frame while the reader waits
 
 	unsent  atomic.Int64 // bytes queued and not with the kernel
@@ -140,7 +139,7 @@ func (c *Conn) End(dst []byte) {
 	o := c.out
 	n := len(dst) - len(o.buf)
 	o.buf = dst
-	c.queued(n)
+	c.unsent.Add(int64(n))
 	c.kick()
 }
 
@@ -158,14 +157,14 @@ func (c *Conn) EndPayload(dst []byte, p Payload) {
 			}
 		}
 		o.buf = dst
-		c.queued(n + size)
+		c.unsent.Add(int64(n + size))
 		c.kick()
 		p.Release()
 		return
 	}
 	o.buf = dst
 	o.payloads = append(o.payloads, placed{at: len(dst), payload: p})
-	c.queued(n + size)
+	c.unsent.Add(int64(n + size))
 	c.kick()
 }
 

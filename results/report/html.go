@@ -117,7 +117,7 @@ type classRow struct {
 	Anchor                       string
 	Factors                      []string
 	Rate, Interval, Share, Of    string
-	ShareWidth                   string // of the bar, percent
+	ShareWidth                   string // of the bar, percent; of the closed part if it ran
 	Bottleneck, Why              string
 	Verdict, VerdictWhy          string
 	Offered, P50, P99, P999, Max string
@@ -277,14 +277,13 @@ func (r *Renderer) classView(class results.Class) classView {
 	}
 	names := namesWithin(cells)
 	for i, v := range cells {
-		row := classRow{Anchor: v.Anchor(), Factors: r.factorCells(v), ShareWidth: "0"}
+		row := classRow{Anchor: v.Anchor(), Factors: r.factorCells(v), Share: limitShare(v.any()), ShareWidth: "0"}
+		if l := v.any().Limit; l != nil {
+			row.Of, row.ShareWidth = l.Label, num(math.Min(100, l.Fraction*100))
+		}
 		if s := v.Closed; s != nil {
 			cv.HasClosed = true
 			row.Rate, row.Interval = results.FormatCount(s.Rate.Median), countInterval(s.Rate)
-			row.Share = limitShare(s)
-			if s.Limit != nil {
-				row.Of, row.ShareWidth = s.Limit.Label, num(math.Min(100, s.Limit.Fraction*100))
-			}
 			row.Bottleneck, row.Why = string(s.Bottleneck), s.Why
 			row.Verdict, row.VerdictWhy = r.against(cells[0], v, i)
 			strips = append(strips, r.strip(v, s, names[v], func(x *results.Result) float64 { return x.Throughput.AckedPerS }, s.Rate, results.AxisRate, results.FormatCount))

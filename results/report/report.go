@@ -357,6 +357,13 @@ func limitShare(s *results.CellSummary) string {
 	return results.FormatPercent(s.Limit.Fraction)
 }
 
+func limitLabel(s *results.CellSummary) string {
+	if s.Limit == nil {
+		return "–"
+	}
+	return s.Limit.Label
+}
+
 func optText(v *float64, f func(float64) string) string {
 	if v == nil {
 		return "n/a"

@@ -102,11 +102,7 @@ func (r *Renderer) maxTable(class results.Class) *table {
 	t := &table{head: append(r.factorHeads(), "<msg/s [95 %]", "share", "<of limit", "<bottleneck", "svc p99", "dev/log", "<valid")}
 	for _, v := range r.ranked(class, results.PartClosed) {
 		s := v.Closed
-		limit := "–"
-		if s.Limit != nil {
-			limit = s.Limit.Label
-		}
-		t.add(append(r.factorCells(v), countEstimate(s.Rate), limitShare(s), limit, string(s.Bottleneck),
+		t.add(append(r.factorCells(v), countEstimate(s.Rate), limitShare(s), limitLabel(s), string(s.Bottleneck),
 			results.FormatUS(s.SvcP99), optText(s.WriteAmp, ratioText), s.Validity())...)
 	}
 	return t
@@ -114,10 +110,10 @@ func (r *Renderer) maxTable(class results.Class) *table {
 
 // latencyTable is the open part.
 func (r *Renderer) latencyTable(class results.Class) *table {
-	t := &table{head: append(r.factorHeads(), "offered/s", "acked/s", "p50", "p99", "p99.9", "max", "svc p99", "queue p99", "<valid")}
+	t := &table{head: append(r.factorHeads(), "offered/s", "acked/s", "share", "<of limit", "p50", "p99", "p99.9", "max", "svc p99", "queue p99", "<valid")}
 	for _, v := range r.ranked(class, results.PartOpen) {
 		s := v.Open
-		t.add(append(r.factorCells(v), results.FormatCount(s.Offered), results.FormatCount(s.Rate.Median), results.FormatUS(s.P50.Median), results.FormatUS(s.P99.Median),
+		t.add(append(r.factorCells(v), results.FormatCount(s.Offered), results.FormatCount(s.Rate.Median), limitShare(s), limitLabel(s), results.FormatUS(s.P50.Median), results.FormatUS(s.P99.Median),
 			p999Text(s), results.FormatUS(s.Max), results.FormatUS(s.SvcP99), results.FormatUS(s.QueP99), s.Validity())...)
 	}
 	return t

@@ -3,11 +3,13 @@ package remoting_test
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"rmq/remoting"
 	"rmq/remoting/protocol"
@@ -41,16 +43,83 @@ func template(t testing.TB, s protocol.Serialize, bodyBytes int) []byte {
 // opaqueAt is where a frame with a binary header has its opaque: behind the two words, code, language and version.
 const opaqueAt = 8 + 2 + 1 + 2
 
-// BenchmarkEcho runs connections × window requests of 1 KiB in flight against a server that stores nothing, client and
-// server in one process.
-func BenchmarkEcho(b *testing.B) {
-	for _, g := range [][2]int{{1, 1}, {8, 1}, {64, 1}, {1, 64}, {4, 64}, {8, 64}, {16, 64}} {
-		b.Run(fmt.Sprintf("conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkEcho(b, g[0], g[1]) })
+// laterHandler answers as a broker does that waits for its disk: another goroutine answers what Serve gathered.
+type laterHandler struct {
+	handlerFuncs
+	mu     sync.Mutex
+	work   sync.Cond
+	items  []laterItem
+	closed bool
+}
+
+type laterItem struct {
+	c      *remoting.Conn
+	opaque int32
+}
+
+func newLaterHandler(b *testing.B) *laterHandler {
+	h := &laterHandler{}
+	h.work.L = &h.mu
+	var wg sync.WaitGroup
+	wg.Go(h.answer)
+	b.Cleanup(func() {
+		h.mu.Lock()
+		h.closed = true
+		h.mu.Unlock()
+		h.work.Signal()
+		wg.Wait()
+	})
+	return h
+}
+
+func (h *laterHandler) Serve(c *remoting.Conn, req *protocol.Command) {
+	h.mu.Lock()
+	h.items = append(h.items, laterItem{c, req.Opaque})
+	h.mu.Unlock()
+}
+
+func (h *laterHandler) Drained(*remoting.Conn) { h.work.Signal() }
+
+func (h *laterHandler) answer() {
+	var items []laterItem
+	for {
+		h.mu.Lock()
+		for len(h.items) == 0 && !h.closed {
+			h.work.Wait()
+		}
+		if h.closed {
+			h.mu.Unlock()
+			return
+		}
+		items, h.items = h.items, items[:0]
+		h.mu.Unlock()
+		for _, it := range items {
+			resp := protocol.Command{Language: protocol.Go, Version: protocol.Version, Opaque: it.opaque, Flag: 1, Serialize: protocol.Binary}
+			it.c.End(protocol.AppendCommand(it.c.Begin(), &resp))
+		}
 	}
 }
 
-func benchmarkEcho(b *testing.B, conns, window int) {
-	s, addr := newServer(b, remoting.ServerOptions{Handler: nullHandler{}})
+// BenchmarkEcho runs connections × window requests of 1 KiB in flight against a server that stores nothing, client and
+// server in one process; answered by the reader, or by another goroutine.
+func BenchmarkEcho(b *testing.B) {
+	for _, g := range [][2]int{{1, 1}, {8, 1}, {64, 1}, {1, 64}, {4, 64}, {8, 64}, {16, 64}} {
+		b.Run(fmt.Sprintf("now/conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkEcho(b, nullHandler{}, g[0], g[1]) })
+	}
+	for _, g := range [][2]int{{1, 1}, {64, 1}, {4, 64}, {16, 64}} {
+		b.Run(fmt.Sprintf("later/conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkEcho(b, newLaterHandler(b), g[0], g[1]) })
+	}
+}
+
+// processorTime is what this process used so far.
+func processorTime(b *testing.B) time.Duration {
+	var u unix.Rusage
+	require.NoError(b, unix.Getrusage(unix.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func benchmarkEcho(b *testing.B, h remoting.Handler, conns, window int) {
+	s, addr := newServer(b, remoting.ServerOptions{Handler: h})
 	cl := newClient(b, remoting.ClientOptions{})
 	frame := template(b, protocol.Binary, 1024)
 	var left atomic.Int64
@@ -68,12 +137,12 @@ func benchmarkEcho(b *testing.B, conns, window int) {
 		all = append(all, c)
 	}
 	left.Store(int64(b.N))
-	before := s.Stats()
+	before, cpu := s.Stats(), processorTime(b)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for _, c := range all {
 		for range window {
-			call := &remoting.Call{Build: build}
+			call := &remoting.Call{Build: build, Timeout: time.Minute}
 			call.Done = func(call *remoting.Call) {
 				if call.Err != nil || left.Add(-1) < 0 {
 					done <- call.Err
@@ -90,9 +159,13 @@ func benchmarkEcho(b *testing.B, conns, window int) {
 		require.NoError(b, <-done)
 	}
 	b.StopTimer()
+	cpu = processorTime(b) - cpu
+	require.NoError(b, cl.Close())
+	require.NoError(b, s.Close())
 	after := s.Stats()
 	n := float64(after.Requests - before.Requests)
 	b.ReportMetric(n/b.Elapsed().Seconds(), "req/s")
+	b.ReportMetric(float64(cpu.Nanoseconds())/n, "cpu-ns/req")
 	b.ReportMetric(float64(after.Reads-before.Reads+after.Writes-before.Writes)/n, "syscalls/req")
 }
 

@@ -182,7 +182,7 @@ func (c *Conn) enqueue(call *Call) error {
 		call.Request.Opaque = opaque
 		o.buf = protocol.AppendCommand(o.buf, call.Request)
 	}
-	c.unsent.Add(int64(len(o.buf) - before))
+	c.queued(len(o.buf) - before)
 	return nil
 }
 
@@ -287,7 +287,7 @@ func (c *Conn) Oneway(req *protocol.Command) error {
 	o := c.outbox()
 	before := len(o.buf)
 	o.buf = protocol.AppendCommand(o.buf, req)
-	c.unsent.Add(int64(len(o.buf) - before))
+	c.queued(len(o.buf) - before)
 	c.kick()
 	return nil
 }

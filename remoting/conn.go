@@ -39,6 +39,7 @@ type Conn struct {
 	state    atomic.Pointer[any]
 
 	in    *inbox // the reader's; nil while it waits
+	full  bool   // the reader's: it filled the inbox and has not flushed
 	small []byte // at most idleBytes: a cut frame while the reader waits
 
 	unsent  atomic.Int64 // bytes queued and not with the kernel
@@ -139,7 +140,7 @@ func (c *Conn) End(dst []byte) {
 	o := c.out
 	n := len(dst) - len(o.buf)
 	o.buf = dst
-	c.unsent.Add(int64(n))
+	c.queued(n)
 	c.kick()
 }
 
@@ -157,14 +158,14 @@ func (c *Conn) EndPayload(dst []byte, p Payload) {
 			}
 		}
 		o.buf = dst
-		c.unsent.Add(int64(n + size))
+		c.queued(n + size)
 		c.kick()
 		p.Release()
 		return
 	}
 	o.buf = dst
 	o.payloads = append(o.payloads, placed{at: len(dst), payload: p})
-	c.unsent.Add(int64(n + size))
+	c.queued(n + size)
 	c.kick()
 }
 

@@ -13,12 +13,13 @@ import (
 
 // counters are what one connection did; each is written by one goroutine at a time.
 type counters struct {
-	reads, writes, bytesIn, bytesOut, requests, responses, late atomic.Int64
+	reads, writes, sendfiles, bytesIn, bytesOut, requests, responses, late atomic.Int64
 }
 
 func (n *counters) addTo(s *Stats) {
 	s.Reads += n.reads.Load()
 	s.Writes += n.writes.Load()
+	s.Sendfiles += n.sendfiles.Load()
 	s.BytesIn += n.bytesIn.Load()
 	s.BytesOut += n.bytesOut.Load()
 	s.Requests += n.requests.Load()
@@ -31,6 +32,7 @@ type Stats struct {
 	Conns             int   // open now
 	Opened            int64 // connections ever
 	Reads, Writes     int64 // system calls that moved bytes or tried to
+	Sendfiles         int64 // of the writes, those that moved a file
 	BytesIn, BytesOut int64
 	Requests          int64 // handed to the handler
 	Responses         int64 // received

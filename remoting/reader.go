@@ -23,6 +23,7 @@ func (c *Conn) readAll() error {
 	for {
 		n, err := c.tr.read()
 		if err != nil {
+			c.rest()
 			if c.stopped() {
 				<-c.done
 			}
@@ -35,18 +36,30 @@ func (c *Conn) readAll() error {
 			return ErrTLS
 		}
 		first = false
-		c.mu.Lock()
-		c.serving = true
-		c.mu.Unlock()
+		full := c.in.end == len(c.in.b)
 		err = c.serve()
 		c.ep.handler.Drained(c)
-		c.mu.Lock()
-		c.serving = false
-		c.flushLocked()
 		if err != nil {
+			c.rest()
 			return err
 		}
+		// What did not fit is most likely there already: once, its answers may leave with these.
+		if c.full = full && !c.full; !c.full {
+			c.rest()
+		}
 	}
+}
+
+// rest is called when the reader is about to wait: the answers to what it has served leave.
+func (c *Conn) rest() {
+	c.full = false
+	c.mu.Lock()
+	if !c.serving {
+		c.mu.Unlock()
+		return
+	}
+	c.serving = false
+	c.flushLocked()
 }
 
 func (c *Conn) stopped() bool {
@@ -57,6 +70,9 @@ func (c *Conn) stopped() bool {
 
 // serve works off the whole frames of the inbox.
 func (c *Conn) serve() error {
+	c.mu.Lock()
+	c.serving = true
+	c.mu.Unlock()
 	in := c.in
 	var requests, responses int64
 	defer func() {
@@ -117,6 +133,14 @@ func (c *Conn) relieve() error {
 		return io.ErrClosedPipe
 	}
 	return nil
+}
+
+// idle is called by the transport before it waits for bytes.
+func (c *Conn) idle() {
+	if c.full {
+		c.rest()
+	}
+	c.unborrow()
 }
 
 // borrow gives the reader its inbox.

@@ -71,7 +71,7 @@ func (s *socket) stepRead(fd uintptr) bool {
 			s.readN, s.readErr = n, nil
 			return true
 		case errors.Is(err, unix.EAGAIN):
-			s.c.unborrow()
+			s.c.idle()
 			return false
 		case errors.Is(err, unix.EINTR):
 		default:
@@ -122,6 +122,7 @@ func (s *socket) pump(fd int) (blocked bool, err error) {
 		var n int
 		switch {
 		case file != nil:
+			s.c.stats.sendfiles.Add(1)
 			n, err = unix.Sendfile(fd, file.fd, &file.offset, file.n)
 			if n > 0 {
 				file.offset -= int64(n) // wrote counts it

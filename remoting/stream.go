@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// streamBytes is the most written at once, so that a peer that reads slowly is seen to read.
+const streamBytes = 64 << 10
+
 // stream drives any net.Conn: pipes in tests, and what a TLS handshake will return one day. Its reader waits with a small
 // buffer of its own, and whoever writes may wait for the peer.
 type stream struct {
@@ -18,13 +21,13 @@ func newStream(conn net.Conn, c *Conn) *stream {
 }
 
 func (s *stream) read() (int, error) {
-	if in := s.c.in; in != nil && in.end > 0 {
+	s.c.idle()
+	if in := s.c.in; in != nil {
 		n, err := s.conn.Read(in.b[in.end:])
 		s.c.stats.reads.Add(1)
 		in.end += n
 		return n, pending(n, err)
 	}
-	s.c.unborrow()
 	n, err := s.conn.Read(s.idle)
 	s.c.stats.reads.Add(1)
 	in := s.c.borrow()
@@ -49,20 +52,19 @@ func (s *stream) write(o *outbox, wait bool) (blocked bool, err error) {
 			return false, err
 		}
 	}
-	var room [maxGather][]byte
+	var room [1][]byte
 	for {
 		iov, _, _ := o.next(room[:0])
 		if len(iov) == 0 {
 			return false, nil
 		}
-		for _, b := range iov {
-			n, err := s.conn.Write(b)
-			s.c.stats.writes.Add(1)
-			o.wrote(n)
-			s.c.wrote(n)
-			if err != nil {
-				return false, err
-			}
+		b := iov[0]
+		n, err := s.conn.Write(b[:min(len(b), streamBytes)])
+		s.c.stats.writes.Add(1)
+		o.wrote(n)
+		s.c.wrote(n)
+		if err != nil {
+			return false, err
 		}
 	}
 }

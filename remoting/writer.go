@@ -22,6 +22,13 @@ func (c *Conn) outbox() *outbox {
 	return c.out
 }
 
+// queued counts n bytes more in the outbox. c.mu is held.
+func (c *Conn) queued(n int) {
+	if !c.closed {
+		c.unsent.Add(int64(n))
+	}
+}
+
 // kick sees to it that somebody writes, and releases c.mu.
 func (c *Conn) kick() {
 	if c.closed {

@@ -1,8 +1,11 @@
 package remoting_test
 
 import (
+	"bufio"
 	"encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -167,6 +170,58 @@ func benchmarkEcho(b *testing.B, h remoting.Handler, conns, window int) {
 	b.ReportMetric(n/b.Elapsed().Seconds(), "req/s")
 	b.ReportMetric(float64(cpu.Nanoseconds())/n, "cpu-ns/req")
 	b.ReportMetric(float64(after.Reads-before.Reads+after.Writes-before.Writes)/n, "syscalls/req")
+}
+
+// BenchmarkBare is what the machine allows: the bytes of BenchmarkEcho through net.Conn and bufio, nothing parsed, written
+// when nothing more is there to read.
+func BenchmarkBare(b *testing.B) {
+	for _, g := range [][2]int{{1, 1}, {4, 64}, {16, 64}} {
+		b.Run(fmt.Sprintf("conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkBare(b, g[0], g[1]) })
+	}
+}
+
+func benchmarkBare(b *testing.B, conns, window int) {
+	req := template(b, protocol.Binary, 1024)
+	resp := make([]byte, 29)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(b, err)
+	defer l.Close()
+	var ends []net.Conn
+	for range conns {
+		client, err := net.Dial("tcp", l.Addr().String())
+		require.NoError(b, err)
+		server, err := l.Accept()
+		require.NoError(b, err)
+		ends = append(ends, client, server)
+	}
+	answer := func(c net.Conn, n int, in, out []byte) {
+		defer c.Close()
+		r, w := bufio.NewReaderSize(c, 64<<10), bufio.NewWriterSize(c, 128<<10)
+		for range n {
+			if _, err := io.ReadFull(r, in); err != nil {
+				return
+			}
+			w.Write(out)
+			if r.Buffered() < len(in) {
+				w.Flush()
+			}
+		}
+	}
+	cpu := processorTime(b)
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	n := b.N/conns + 1
+	for i := 0; i < len(ends); i += 2 {
+		for range window {
+			ends[i].Write(req)
+		}
+		wg.Go(func() { answer(ends[i], n, resp, req) })
+		wg.Go(func() { answer(ends[i+1], n+window, req, resp) })
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(n*conns)/b.Elapsed().Seconds(), "req/s")
+	b.ReportMetric(float64((processorTime(b)-cpu).Nanoseconds())/float64(n*conns), "cpu-ns/req")
 }
 
 // BenchmarkCall is the blocking call, one at a time and many at once on one connection.

@@ -241,6 +241,22 @@ func TestShutdownDrains(t *testing.T) {
 	require.NoError(t, s.Close())
 }
 
+// Proves that Shutdown gives up on a peer that does not read when its context ends, and says so.
+func TestShutdownGivesUp(t *testing.T) {
+	conns := make(chan *remoting.Conn, 1)
+	s, addr := newServer(t, remoting.ServerOptions{Handler: handlerFuncs{opened: func(c *remoting.Conn) { conns <- c }}})
+	rawDial(t, addr)
+	c := <-conns
+	c.Write(func(dst []byte) []byte { return append(dst, make([]byte, 15<<20)...) })
+	c.Write(func(dst []byte) []byte { return append(dst, make([]byte, 15<<20)...) })
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	err := s.Shutdown(ctx)
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.ErrorContains(t, err, "1 connections with answers under way")
+	<-c.Done()
+}
+
 // Proves that options out of range are all named.
 func TestOptions(t *testing.T) {
 	_, err := remoting.NewServer(t.Context(), remoting.ServerOptions{MaxFrameBytes: 1 << 30, IdleTimeout: -1})

@@ -22,6 +22,8 @@ type transport interface {
 	write(o *outbox, wait bool) (blocked bool, err error)
 	// stopReading ends a read that waits, and all later ones.
 	stopReading()
+	// unacked is how many bytes written the peer's kernel has not confirmed.
+	unacked() int
 	close() error
 }
 
@@ -76,7 +78,7 @@ func newConn(ep *endpoint, nc net.Conn, listener string) (*Conn, error) {
 	c.eased.L = &c.mu
 	c.active.Store(ep.clock.Load())
 	if tcp, ok := nc.(*net.TCPConn); ok {
-		s, err := newSocket(tcp, c, ep.idleTimeout)
+		s, err := newSocket(tcp, c, ep.slowTimeout)
 		if err != nil {
 			return nil, fmt.Errorf("set up connection with %s: %w", c.remote, err)
 		}
@@ -235,6 +237,16 @@ func (c *Conn) closedError() error {
 		return c.cause
 	}
 	return fmt.Errorf("%w: %s: %w", ErrClosed, c.remote, c.cause)
+}
+
+// settled says that nothing is on its way to the peer, or will ever be.
+func (c *Conn) settled() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return c.unsent.Load() == 0 && c.tr.unacked() == 0
+	}
 }
 
 // stop ends reading for good; what is queued still leaves.

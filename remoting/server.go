@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -190,19 +191,22 @@ func (s *Server) Stop() {
 	}
 }
 
-// Shutdown is Stop, then Close as soon as every answer is with the kernel, or ctx ends; then its error is returned too.
-// Whoever answers requests later than in Serve waits for them between Stop and Shutdown.
+// Shutdown is Stop, then Close as soon as the peers have received every answer that is queued, or ctx ends; then its error
+// is returned too. Whoever answers requests later than in Serve waits for them between Stop and Shutdown.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Stop()
 	ticker := time.NewTicker(2 * time.Millisecond)
 	defer ticker.Stop()
+	// A connection closed over requests that nobody will read resets, and takes what is under way with it.
+	left := slices.DeleteFunc(s.Conns(nil), (*Conn).settled)
 	var err error
-	for err == nil && s.Stats().Unsent > 0 {
+	for err == nil && len(left) > 0 {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			err = ctx.Err()
+			err = fmt.Errorf("%d connections with answers under way: %w", len(left), ctx.Err())
 		}
+		left = slices.DeleteFunc(left, (*Conn).settled)
 	}
 	return errors.Join(err, s.Close())
 }

@@ -153,4 +153,14 @@ func (s *socket) pump(fd int) (blocked bool, err error) {
 
 func (s *socket) stopReading() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
+func (s *socket) unacked() (n int) {
+	err := s.raw.Control(func(fd uintptr) {
+		n, _ = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) // no descriptor, nothing to wait for
+	})
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func (s *socket) close() error { return s.conn.Close() }

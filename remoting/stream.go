@@ -71,4 +71,6 @@ func (s *stream) write(o *outbox, wait bool) (blocked bool, err error) {
 
 func (s *stream) stopReading() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) }
 
+func (s *stream) unacked() int { return 0 }
+
 func (s *stream) close() error { return s.conn.Close() }

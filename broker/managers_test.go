@@ -31,7 +31,7 @@ func (c *testClock) Now() time.Time { return time.Unix(0, c.now.Load()) }
 func (c *testClock) Advance(d time.Duration) { c.now.Add(int64(d)) }
 
 // testSettings are the settings of a broker.conf with these lines.
-func testSettings(t *testing.T, conf string) *atomic.Pointer[Settings] {
+func testSettings(t testing.TB, conf string) *atomic.Pointer[Settings] {
 	t.Helper()
 	s, _, err := LoadConfig(LoadOptions{
 		File: "broker.conf", Text: []byte("brokerName=broker-a\nbrokerIP1=127.0.0.1\nstorePathRootDir=/store\n" + conf),
@@ -44,7 +44,7 @@ func testSettings(t *testing.T, conf string) *atomic.Pointer[Settings] {
 }
 
 // testManagers are managers over a heap file system, with the clock that moves them.
-func testManagers(t *testing.T, fsys vfs.FS, conf string) (*managers, *testClock) {
+func testManagers(t testing.TB, fsys vfs.FS, conf string) (*managers, *testClock) {
 	t.Helper()
 	clock := newTestClock()
 	m, err := newManagers(managerOptions{

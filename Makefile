@@ -76,7 +76,7 @@ crash-short: ## a few of each; what CI runs
 -include test/interop/wire/interop.mk
 
 bench: ## the Go benchmarks, ready for benchstat
-	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message
+	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message ./namesrv
 
 bench-compare: ## the benchmarks of REF=HEAD against the working tree, interleaved, through benchstat
 	@set -e; tmp=$$(mktemp -d); trap 'git worktree remove --force $$tmp/ref; rm -rf $$tmp' EXIT; \

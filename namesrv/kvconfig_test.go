@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -59,7 +60,10 @@ func TestKVConfig(t *testing.T) {
 	require.False(t, ok)
 	require.Nil(t, m.Namespace("M"))
 	text := fileText(t, heap, kvPath)
-	require.Equal(t, "{\n\t\"configTable\": {\n\t\t\"NS\": {\n\t\t\t\"x\": \"\"\n\t\t},\n\t\t\"ORDER_TOPIC_CONFIG\": {\n\t\t\t\"T\": \"a:4;b:4\"\n\t\t}\n\t}\n}\n", text)
+	require.Equal(t, []string{
+		"{", "\t\"configTable\": {", "\t\t\"NS\": {", "\t\t\t\"x\": \"\"", "\t\t},",
+		"\t\t\"ORDER_TOPIC_CONFIG\": {", "\t\t\t\"T\": \"a:4;b:4\"", "\t\t}", "\t}", "}", "",
+	}, strings.Split(text, "\n"))
 	require.Equal(t, *m.table.Load(), *loadKV(t, heap).table.Load())
 
 	// What changes nothing costs nothing.
@@ -90,6 +94,10 @@ func TestKVConfigFiles(t *testing.T) {
 	value, ok := loadKV(t, heap).Get(OrderNamespace, "T")
 	require.True(t, ok)
 	require.Equal(t, "broker-a:8", value)
+
+	// As the one of 5.4.0 wrote it.
+	writeFile(t, heap, kvPath, `{"configTable":{"NS":{"java":"a\"ü","k":"v1"},"ORDER_TOPIC_CONFIG":{"T1":"broker-a:4"}}}`)
+	require.Equal(t, map[string]string{"java": `a"ü`, "k": "v1"}, loadKV(t, heap).Namespace("NS"))
 
 	writeFile(t, heap, kvPath, apache[:40])
 	writeFile(t, heap, kvPath+".bak", apache)

@@ -200,7 +200,10 @@ func (n *NameServer) writeBatch(batch []job) {
 	var changes []KVChange
 	flush := func() {
 		err := n.kv.Apply(changes)
-		for _, j := range pairs {
+		for i, j := range pairs {
+			if c := changes[i]; err == nil {
+				n.log.Info("key-value pair changed", "namespace", c.Namespace, "key", c.Key, "value", c.Value, "deleted", c.Delete, "by", j.conn.RemoteAddr())
+			}
 			n.answerLate(j, n.done(j.req, err))
 		}
 		pairs, changes = pairs[:0], changes[:0]

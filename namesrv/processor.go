@@ -223,7 +223,7 @@ func (n *NameServer) ordinaryUnitSubTopics(_ *remoting.Conn, req *protocol.Comma
 	return list(req, n.settings.Load().Get().TopicList, func() []string { return n.routes.UnitSubTopics(true) })
 }
 
-func (n *NameServer) registerTopic(_ *remoting.Conn, req *protocol.Command) *protocol.Command {
+func (n *NameServer) registerTopic(c *remoting.Conn, req *protocol.Command) *protocol.Command {
 	var h protocol.TopicHeader
 	if err := protocol.DecodeExt(req, &h); err != nil {
 		return refuse(req, err)
@@ -235,15 +235,17 @@ func (n *NameServer) registerTopic(_ *remoting.Conn, req *protocol.Command) *pro
 		}
 	}
 	n.routes.RegisterTopic(h.Topic, route.QueueDatas)
+	n.log.Info("topic registered", "topic", h.Topic, "brokers", len(route.QueueDatas), "by", c.RemoteAddr())
 	return succeed(req, nil, nil)
 }
 
-func (n *NameServer) deleteTopic(_ *remoting.Conn, req *protocol.Command) *protocol.Command {
+func (n *NameServer) deleteTopic(c *remoting.Conn, req *protocol.Command) *protocol.Command {
 	var h protocol.DeleteTopicInNameServerHeader
 	if err := protocol.DecodeExt(req, &h); err != nil {
 		return refuse(req, err)
 	}
 	n.routes.DeleteTopic(h.Topic, h.ClusterName)
+	n.log.Info("topic deleted", "topic", h.Topic, "cluster", h.ClusterName, "by", c.RemoteAddr())
 	return succeed(req, nil, nil)
 }
 

@@ -33,7 +33,7 @@ func DecodeBody(b []byte, v any) error {
 	if err != nil {
 		return err
 	}
-	d := decoder{root: root}
+	d := decoder{root: root, budget: 64*len(b) + 1<<16}
 	return d.set(reflect.ValueOf(v).Elem(), root, nil)
 }
 
@@ -51,8 +51,14 @@ func (t *trail) String() string {
 }
 
 type decoder struct {
-	root *node
-	hops int // references that were followed
+	root   *node
+	budget int // steps left; references could make a small body endless
+}
+
+// spend says whether n more steps are within what a body of this length may cost.
+func (d *decoder) spend(n int) bool {
+	d.budget -= n
+	return d.budget >= 0
 }
 
 func (d *decoder) fail(at *trail, format string, args ...any) error {
@@ -61,8 +67,11 @@ func (d *decoder) fail(at *trail, format string, args ...any) error {
 
 func (d *decoder) set(dst reflect.Value, n *node, at *trail) error {
 	n, err := d.follow(n, at)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !d.spend(1):
+		return d.fail(at, "references make it too large")
 	}
 	if dst.Kind() == reflect.Pointer {
 		if n.kind == nodeNull {

@@ -141,9 +141,9 @@ func (p *treeParser) single() []byte {
 // follow replaces a reference by what it points to. Paths start at the root ($), a step is the name of a
 // member or the index of an element; the step "null" is what fastjson calls an object in the place of a key.
 func (d *decoder) follow(n *node, at *trail) (*node, error) {
-	for n.kind == nodeObject && len(n.members) == 1 && string(n.members[0].key.text) == "$ref" {
+	for hops := 0; n.kind == nodeObject && n.isRef(); hops++ {
 		path := string(n.members[0].value.text)
-		if d.hops++; d.hops > 1<<20 {
+		if hops > maxBodyDepth {
 			return nil, d.fail(at, "references go round in circles")
 		}
 		target, why := d.find(path)
@@ -177,6 +177,9 @@ func (d *decoder) find(path string) (*node, string) {
 			step, rest = nextStep(rest[1:])
 		default:
 			return nil, "is no path"
+		}
+		if !d.spend(len(n.members)) {
+			return nil, "is one of too many"
 		}
 		next, why := n.step(step)
 		if why != "" {

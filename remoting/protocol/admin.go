@@ -178,7 +178,7 @@ type ProcessQueueInfo struct {
 	Locked                  bool  `json:"locked"`
 	TryUnlockTimes          int64 `json:"tryUnlockTimes"`
 	LastLockTimestamp       int64 `json:"lastLockTimestamp"`
-	Dropped                 bool  `json:"droped" alias:"dropped"` //nolint:misspell // the wire has it so
+	Dropped                 bool  `json:"droped" alias:"dropped"`
 	LastPullTimestamp       int64 `json:"lastPullTimestamp"`
 	LastConsumeTimestamp    int64 `json:"lastConsumeTimestamp"`
 }
@@ -186,7 +186,7 @@ type ProcessQueueInfo struct {
 // PopProcessQueueInfo is the state of one queue in a pop consumer.
 type PopProcessQueueInfo struct {
 	WaitAckCount     int32 `json:"waitAckCount"`
-	Dropped          bool  `json:"droped" alias:"dropped"` //nolint:misspell // the wire has it so
+	Dropped          bool  `json:"droped" alias:"dropped"`
 	LastPopTimestamp int64 `json:"lastPopTimestamp"`
 }
 

@@ -40,7 +40,7 @@ func TestDecodeTolerance(t *testing.T) {
 		CM    CMResult                    `json:"cm"`
 		Raw   json.RawMessage             `json:"raw"`
 		Sub   *SubscriptionGroupConfig    `json:"sub"`
-		Old   bool                        `json:"droped" alias:"dropped"` //nolint:misspell // as on the wire
+		Old   bool                        `json:"droped" alias:"dropped"`
 		Mixed map[string]*TopicConfig     `json:"mixed"`
 		Queue MessageQueue                `json:"queue"`
 		Any   map[string]map[string]int32 `json:"any"`
@@ -136,11 +136,12 @@ func TestDecodeErrors(t *testing.T) {
 // Proves the traps of bodies: compact routes with quoted ids (5), lists that are never null (6), queues as keys in the object
 // form (7), tables that are always there (37).
 func TestTrapsOfTheBodies(t *testing.T) {
+	same := func(want string, v any) { require.Equal(t, want, string(EncodeBody(v))) } // to the byte, not as JSON
 	route := TopicRouteData{QueueDatas: []QueueData{{"broker-a", 8, 8, 6, 0}},
 		BrokerDatas: []BrokerData{{Cluster: "DefaultCluster", BrokerName: "broker-a", BrokerAddrs: map[int64]string{1: "10.0.0.2:10911", 0: "10.0.0.1:10911", 10: "[::1]:1"}}}}
 	b := string(EncodeBody(route))
-	require.Equal(t, `{"brokerDatas":[{"brokerAddrs":{"0":"10.0.0.1:10911","1":"10.0.0.2:10911","10":"[::1]:1"},"brokerName":"broker-a","cluster":"DefaultCluster",`+
-		`"enableActingMaster":false}],"filterServerTable":{},"queueDatas":[{"brokerName":"broker-a","perm":6,"readQueueNums":8,"topicSysFlag":0,"writeQueueNums":8}]}`, b)
+	same(`{"brokerDatas":[{"brokerAddrs":{"0":"10.0.0.1:10911","1":"10.0.0.2:10911","10":"[::1]:1"},"brokerName":"broker-a","cluster":"DefaultCluster",`+
+		`"enableActingMaster":false}],"filterServerTable":{},"queueDatas":[{"brokerName":"broker-a","perm":6,"readQueueNums":8,"topicSysFlag":0,"writeQueueNums":8}]}`, route)
 	require.NotRegexp(t, `\s`, b)
 	require.True(t, json.Valid([]byte(b)))
 	// As the Go client takes it apart: cut at commas, then at the first colon, quotes stripped.
@@ -151,13 +152,12 @@ func TestTrapsOfTheBodies(t *testing.T) {
 		require.Equal(t, []string{"0", "1", "10"}[i], strings.Trim(id, `"`))
 		require.Equal(t, []string{"10.0.0.1:10911", "10.0.0.2:10911", "[::1]:1"}[i], strings.Trim(addr, `"`))
 	}
-	require.Equal(t, `{"brokerDatas":[],"filterServerTable":{},"queueDatas":[]}`, string(EncodeBody(&TopicRouteData{})))
-	require.Equal(t, `{"offsetTable":{{"brokerName":"a","queueId":2,"topic":"T"}:1,{"brokerName":"a","queueId":10,"topic":"T"}:2,{"brokerName":"b","queueId":0,"topic":"T"}:3}}`,
-		string(EncodeBody(ResetOffsetBody{map[MessageQueue]int64{{"T", "b", 0}: 3, {"T", "a", 10}: 2, {"T", "a", 2}: 1}})))
-	require.Equal(t, `{"offsetTable":[{"brokerName":"a","offset":7,"queueId":2,"topic":"T"}]}`, string(EncodeBody(ResetOffsetCBody{[]QueueOffset{{MessageQueue{"T", "a", 2}, 7}}})))
-	require.Equal(t, `{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"forbiddenTable":{},"subscriptionGroupTable":{}}`, string(EncodeBody(SubscriptionGroupWrapper{})))
-	require.Equal(t, `{"consumerIdList":[]}`, string(EncodeBody(GetConsumerListResponseBody{})))
-	require.Equal(t, `{"connectionSet":[{"clientAddr":"","clientId":"","language":"OTHER","version":0}]}`, string(EncodeBody(ProducerConnection{[]Connection{{Language: 200}}})))
+	same(`{"brokerDatas":[],"filterServerTable":{},"queueDatas":[]}`, &TopicRouteData{})
+	same(`{"offsetTable":{{"brokerName":"a","queueId":2,"topic":"T"}:1,{"brokerName":"a","queueId":10,"topic":"T"}:2,{"brokerName":"b","queueId":0,"topic":"T"}:3}}`, ResetOffsetBody{map[MessageQueue]int64{{"T", "b", 0}: 3, {"T", "a", 10}: 2, {"T", "a", 2}: 1}})
+	same(`{"offsetTable":[{"brokerName":"a","offset":7,"queueId":2,"topic":"T"}]}`, ResetOffsetCBody{[]QueueOffset{{MessageQueue{"T", "a", 2}, 7}}})
+	same(`{"dataVersion":{"counter":0,"stateVersion":0,"timestamp":0},"forbiddenTable":{},"subscriptionGroupTable":{}}`, SubscriptionGroupWrapper{})
+	same(`{"consumerIdList":[]}`, GetConsumerListResponseBody{})
+	same(`{"connectionSet":[{"clientAddr":"","clientId":"","language":"OTHER","version":0}]}`, ProducerConnection{[]Connection{{Language: 200}}})
 	require.Equal(t, "T@b:3", MessageQueue{"T", "b", 3}.String())
 	require.Equal(t, DataVersion{2, 9, 4}, DataVersion{1, 5, 3}.Next(2, 9))
 }

@@ -3,6 +3,7 @@ package protocol
 import (
 	"bytes"
 	"encoding"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -34,20 +35,7 @@ func DecodeBody(b []byte, v any) error {
 		return err
 	}
 	d := decoder{root: root, budget: 64*len(b) + 1<<16}
-	return d.set(reflect.ValueOf(v).Elem(), root, nil)
-}
-
-// trail is the path to the value at hand, from the leaf up; it becomes text only in errors.
-type trail struct {
-	up   *trail
-	name string
-}
-
-func (t *trail) String() string {
-	if t == nil {
-		return "$"
-	}
-	return t.up.String() + "." + t.name
+	return named(d.set(reflect.ValueOf(v).Elem(), root), "$")
 }
 
 type decoder struct {
@@ -61,17 +49,30 @@ func (d *decoder) spend(n int) bool {
 	return d.budget >= 0
 }
 
-func (d *decoder) fail(at *trail, format string, args ...any) error {
-	return &BodyError{at.String(), fmt.Sprintf(format, args...), ErrMalformed}
+// fail makes an error without a path; those who led here put theirs in front of it with [named].
+func (d *decoder) fail(format string, args ...any) error {
+	return &BodyError{"", fmt.Sprintf(format, args...), ErrMalformed}
 }
 
-func (d *decoder) set(dst reflect.Value, n *node, at *trail) error {
-	n, err := d.follow(n, at)
+// named puts a step in front of the path of an error, which decoders return as they are left.
+func named(err error, step string) error {
+	var be *BodyError
+	if errors.As(err, &be) {
+		if be.Path != "" {
+			step += "."
+		}
+		be.Path = step + be.Path
+	}
+	return err
+}
+
+func (d *decoder) set(dst reflect.Value, n *node) error {
+	n, err := d.follow(n)
 	switch {
 	case err != nil:
 		return err
 	case !d.spend(1):
-		return d.fail(at, "references make it too large")
+		return d.fail("references make it too large")
 	}
 	if dst.Kind() == reflect.Pointer {
 		if n.kind == nodeNull {
@@ -79,7 +80,7 @@ func (d *decoder) set(dst reflect.Value, n *node, at *trail) error {
 			return nil
 		}
 		dst.Set(reflect.New(dst.Type().Elem()))
-		return d.set(dst.Elem(), n, at)
+		return d.set(dst.Elem(), n)
 	}
 	if dst.Type() == rawType {
 		dst.SetBytes(bytes.Clone(n.raw))
@@ -90,22 +91,22 @@ func (d *decoder) set(dst reflect.Value, n *node, at *trail) error {
 			return nil
 		}
 		if err := dst.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(n.text); err != nil {
-			return d.fail(at, "%v", err)
+			return d.fail("%v", err)
 		}
 		return nil
 	}
 	switch dst.Kind() {
 	case reflect.Struct:
-		return d.setStruct(dst, n, at)
+		return d.setStruct(dst, n)
 	case reflect.Map:
-		return d.setMap(dst, n, at)
+		return d.setMap(dst, n)
 	case reflect.Slice:
-		return d.setSlice(dst, n, at)
+		return d.setSlice(dst, n)
 	}
-	return d.setScalar(dst, n, at)
+	return d.setScalar(dst, n)
 }
 
-func (d *decoder) setStruct(dst reflect.Value, n *node, at *trail) error {
+func (d *decoder) setStruct(dst reflect.Value, n *node) error {
 	if def, ok := dst.Addr().Interface().(defaulter); ok {
 		def.setDefaults()
 	}
@@ -114,7 +115,7 @@ func (d *decoder) setStruct(dst reflect.Value, n *node, at *trail) error {
 		return nil
 	case nodeObject:
 	default:
-		return d.fail(at, "an object is wanted, not %s", n)
+		return d.fail("an object is wanted, not %s", n)
 	}
 	for _, f := range bodyPlan(dst.Type()) {
 		m := n.member(f.name)
@@ -124,33 +125,32 @@ func (d *decoder) setStruct(dst reflect.Value, n *node, at *trail) error {
 		if m == nil || m.kind == nodeNull {
 			continue
 		}
-		if err := d.set(dst.FieldByIndex(f.index), m, &trail{at, f.name}); err != nil {
-			return err
+		if err := d.set(dst.FieldByIndex(f.index), m); err != nil {
+			return named(err, f.name)
 		}
 	}
 	return nil
 }
 
-func (d *decoder) setMap(dst reflect.Value, n *node, at *trail) error {
+func (d *decoder) setMap(dst reflect.Value, n *node) error {
 	switch n.kind {
 	case nodeNull:
 		dst.SetZero()
 		return nil
 	case nodeObject:
 	default:
-		return d.fail(at, "an object is wanted, not %s", n)
+		return d.fail("an object is wanted, not %s", n)
 	}
 	t := dst.Type()
 	m := reflect.MakeMapWithSize(t, len(n.members))
 	for i := range n.members {
 		e := &n.members[i]
-		here := &trail{at, string(e.key.text)}
 		k, v := reflect.New(t.Key()).Elem(), reflect.New(t.Elem()).Elem()
-		if err := d.setKey(k, &e.key, here); err != nil {
-			return err
+		if err := d.setKey(k, &e.key); err != nil {
+			return named(err, string(e.key.text))
 		}
-		if err := d.set(v, &e.value, here); err != nil {
-			return err
+		if err := d.set(v, &e.value); err != nil {
+			return named(err, string(e.key.text))
 		}
 		m.SetMapIndex(k, v)
 	}
@@ -159,47 +159,47 @@ func (d *decoder) setMap(dst reflect.Value, n *node, at *trail) error {
 }
 
 // setKey reads the name of a map entry, which may be an object, also one inside a text.
-func (d *decoder) setKey(dst reflect.Value, n *node, at *trail) error {
+func (d *decoder) setKey(dst reflect.Value, n *node) error {
 	switch {
 	case dst.Kind() == reflect.Struct && n.kind == nodeText:
 		inner, err := parseTree(n.text)
 		if err != nil {
-			return d.fail(at, "the name is no object")
+			return d.fail("the name is no object")
 		}
 		n = inner
 	case dst.Kind() == reflect.String && n.kind == nodeObject:
 		dst.SetString(string(n.raw))
 		return nil
 	}
-	return d.set(dst, n, at)
+	return d.set(dst, n)
 }
 
-func (d *decoder) setSlice(dst reflect.Value, n *node, at *trail) error {
+func (d *decoder) setSlice(dst reflect.Value, n *node) error {
 	switch n.kind {
 	case nodeNull:
 		dst.SetZero()
 		return nil
 	case nodeArray:
 	default:
-		return d.fail(at, "an array is wanted, not %s", n)
+		return d.fail("an array is wanted, not %s", n)
 	}
 	s := reflect.MakeSlice(dst.Type(), len(n.members), len(n.members))
 	for i := range n.members {
-		if err := d.set(s.Index(i), &n.members[i].value, &trail{at, strconv.Itoa(i)}); err != nil {
-			return err
+		if err := d.set(s.Index(i), &n.members[i].value); err != nil {
+			return named(err, strconv.Itoa(i))
 		}
 	}
 	dst.Set(s)
 	return nil
 }
 
-func (d *decoder) setScalar(dst reflect.Value, n *node, at *trail) error {
+func (d *decoder) setScalar(dst reflect.Value, n *node) error {
 	switch n.kind {
 	case nodeNull:
 		dst.SetZero()
 		return nil
 	case nodeObject, nodeArray:
-		return d.fail(at, "a single value is wanted, not %s", n)
+		return d.fail("a single value is wanted, not %s", n)
 	}
 	switch dst.Kind() {
 	case reflect.String:
@@ -209,13 +209,13 @@ func (d *decoder) setScalar(dst reflect.Value, n *node, at *trail) error {
 	case reflect.Int, reflect.Int32, reflect.Int64:
 		i, ok := wholeNumber(n.text, uint(dst.Type().Bits()))
 		if !ok {
-			return d.fail(at, "%.64q is no whole number of %d bits", n.text, dst.Type().Bits())
+			return d.fail("%.64q is no whole number of %d bits", n.text, dst.Type().Bits())
 		}
 		dst.SetInt(i)
 	case reflect.Float64:
 		x, err := strconv.ParseFloat(string(n.text), 64)
 		if err != nil && len(n.text) > 0 {
-			return d.fail(at, "%.64q is no number", n.text)
+			return d.fail("%.64q is no number", n.text)
 		}
 		dst.SetFloat(x)
 	default:

@@ -54,12 +54,13 @@ func (n *node) member(name string) *node {
 
 // parseTree reads a whole body. Behind the value only blanks and zero bytes may stand.
 func parseTree(b []byte) (*node, error) {
-	p := treeParser{scanner: scanner{b: bytes.TrimRight(b, "\x00 \t\r\n")}}
+	b = bytes.TrimRight(b, "\x00 \t\r\n")
+	p := treeParser{scanner: scanner{b: b}}
 	var n node
 	p.value(&n, 0)
 	if p.end(); p.why != "" {
 		err := ErrMalformed
-		if p.i >= len(p.b) {
+		if p.i >= len(b) {
 			err = ErrTruncated
 		}
 		return nil, &BodyError{"byte " + strconv.Itoa(p.i), p.why, err}
@@ -140,18 +141,18 @@ func (p *treeParser) single() []byte {
 
 // follow replaces a reference by what it points to. Paths start at the root ($), a step is the name of a
 // member or the index of an element; the step "null" is what fastjson calls an object in the place of a key.
-func (d *decoder) follow(n *node, at *trail) (*node, error) {
+func (d *decoder) follow(n *node) (*node, error) {
 	for hops := 0; n.kind == nodeObject && n.isRef(); hops++ {
 		path := string(n.members[0].value.text)
 		if hops > maxBodyDepth {
-			return nil, d.fail(at, "references go round in circles")
+			return nil, d.fail("references go round in circles")
 		}
 		target, why := d.find(path)
 		if why != "" {
-			return nil, d.fail(at, "the reference %.128q %s", path, why)
+			return nil, d.fail("the reference %.128q %s", path, why)
 		}
 		if target == n {
-			return nil, d.fail(at, "the reference %.128q points to itself", path)
+			return nil, d.fail("the reference %.128q points to itself", path)
 		}
 		n = target
 	}
@@ -166,14 +167,14 @@ func (d *decoder) find(path string) (*node, string) {
 	n := d.root
 	for rest != "" {
 		var step string
-		switch {
-		case rest[0] == '[':
+		switch rest[0] {
+		case '[':
 			i := strings.IndexByte(rest, ']')
 			if i < 0 {
 				return nil, "does not end"
 			}
 			step, rest = strings.Trim(rest[1:i], `"'`), rest[i+1:]
-		case rest[0] == '.':
+		case '.':
 			step, rest = nextStep(rest[1:])
 		default:
 			return nil, "is no path"

@@ -207,7 +207,6 @@ func (c *Command) Clone() *Command {
 
 // Reset empties c and keeps its memory.
 func (c *Command) Reset() {
-	clear(c.Ext)
 	*c = Command{Ext: c.Ext[:0], scratch: c.scratch[:0]}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 
@@ -391,7 +390,7 @@ func TestCloneAndReset(t *testing.T) {
 	require.Equal(t, []string{"b=1", "i=-3", "t=true"}, sorted(req.Ext))
 	require.EqualError(t, NewResponse(req, ResponseSystemError, "").Err(), "remote: SYSTEM_ERROR (1)")
 	var re *RemoteError
-	require.True(t, errors.As(NewResponse(req, ResponseTopicNotExist, "no").Err(), &re))
+	require.ErrorAs(t, NewResponse(req, ResponseTopicNotExist, "no").Err(), &re)
 	require.Equal(t, ResponseTopicNotExist, re.Code)
 }
 

@@ -43,7 +43,7 @@ func (c *Command) parseJSON(b []byte) error {
 	return nil
 }
 
-// scanner walks over a JSON text in place. Once why is set it stands still at i.
+// scanner walks over a JSON text in place. Once why is set it stands still at i, where b then ends.
 type scanner struct {
 	b   []byte
 	i   int
@@ -53,22 +53,25 @@ type scanner struct {
 
 func (s *scanner) fail(why string) {
 	if s.why == "" {
-		s.why = why
+		s.why, s.b = why, s.b[:min(s.i, len(s.b))]
 	}
 }
 
 // peek skips blanks and gives the next byte; 0 at the end and after a failure.
 func (s *scanner) peek() byte {
-	if s.why != "" {
-		return 0
+	if s.i < len(s.b) && s.b[s.i] > ' ' {
+		return s.b[s.i]
 	}
+	return s.peekFar()
+}
+
+func (s *scanner) peekFar() byte {
 	for s.i < len(s.b) {
 		switch ch := s.b[s.i]; ch {
 		case ' ', '\t', '\r', '\n':
 			s.i++
 		case 0:
 			s.fail("a zero byte")
-			return 0
 		default:
 			return ch
 		}
@@ -89,6 +92,10 @@ func (s *scanner) colon() { s.expect(':', "a colon must follow a name") }
 
 // member steps to the next name of an object; false behind its last.
 func (s *scanner) member(first bool) bool {
+	if b, i := s.b, s.i; !first && len(b)-i > 1 && b[i] == ',' && b[i+1] == '"' {
+		s.i++
+		return true
+	}
 	switch ch := s.peek(); {
 	case ch == '}':
 		s.i++
@@ -127,81 +134,100 @@ func (s *scanner) text() []byte {
 		return nil
 	}
 	start := s.i
-	for i := start; i < len(s.b); i++ {
-		switch s.b[i] {
-		case '"':
-			s.i = i + 1
-			return s.b[start:i:i]
-		case '\\':
-			return s.escaped(start, i)
-		}
+	i := s.plain(start)
+	if i < len(s.b) && s.b[i] == '"' {
+		s.i = i + 1
+		return s.b[start:i:i]
 	}
-	s.i = len(s.b)
-	s.fail("a string does not end")
-	return nil
+	return s.escaped(start, i)
+}
+
+// plain is the place of the next quote or backslash from i on, or the end.
+func (s *scanner) plain(i int) int {
+	b := s.b
+	for i < len(b) && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
 }
 
 // escaped goes on with a string that began at start and has its first backslash at i.
 func (s *scanner) escaped(start, i int) []byte {
 	at := len(s.mem)
-	s.mem = append(s.mem, s.b[start:i]...)
-	for i < len(s.b) {
-		ch := s.b[i]
-		i++
-		switch {
-		case ch == '"':
+	for {
+		s.mem = append(s.mem, s.b[start:i]...)
+		if i >= len(s.b) {
 			s.i = i
-			return s.mem[at:len(s.mem):len(s.mem)]
-		case ch != '\\':
-			s.mem = append(s.mem, ch)
-			continue
-		case i == len(s.b):
-			continue
-		}
-		ch = s.b[i]
-		i++
-		switch ch {
-		case '"', '\\', '/', '\'':
-			s.mem = append(s.mem, ch)
-		case 'b':
-			s.mem = append(s.mem, '\b')
-		case 'f':
-			s.mem = append(s.mem, '\f')
-		case 'n':
-			s.mem = append(s.mem, '\n')
-		case 'r':
-			s.mem = append(s.mem, '\r')
-		case 't':
-			s.mem = append(s.mem, '\t')
-		case 'v':
-			s.mem = append(s.mem, '\v')
-		case 'u':
-			r, ok := hex4(s.b[i:])
-			if !ok {
-				s.i = i
-				s.fail("\\u needs four hexadecimal digits")
-				return nil
-			}
-			i += 4
-			if utf16.IsSurrogate(r) {
-				low, ok := rune(0), false
-				if len(s.b)-i >= 6 && s.b[i] == '\\' && s.b[i+1] == 'u' {
-					low, ok = hex4(s.b[i+2:])
-				}
-				if r = utf16.DecodeRune(r, low); ok && r != utf8.RuneError {
-					i += 6
-				}
-			}
-			s.mem = utf8.AppendRune(s.mem, r)
-		default:
-			s.i = i - 1
-			s.fail("an unknown escape")
+			s.fail("a string does not end")
 			return nil
 		}
+		if s.b[i] == '"' {
+			s.i = i + 1
+			return s.mem[at:len(s.mem):len(s.mem)]
+		}
+		if start = s.escape(i + 1); s.why != "" {
+			return nil
+		}
+		i = s.plain(start)
 	}
-	s.i = len(s.b)
-	s.fail("a string does not end")
-	return nil
+}
+
+// escape resolves the escape whose letter is at i into mem and says where the string goes on.
+func (s *scanner) escape(i int) int {
+	if i >= len(s.b) {
+		s.i = i
+		s.fail("a string does not end")
+		return i
+	}
+	ch := s.b[i]
+	switch ch {
+	case 'u':
+		return s.unicode(i + 1)
+	case '"', '\\', '/', '\'':
+	case 'b':
+		ch = '\b'
+	case 'f':
+		ch = '\f'
+	case 'n':
+		ch = '\n'
+	case 'r':
+		ch = '\r'
+	case 't':
+		ch = '\t'
+	case 'v':
+		ch = '\v'
+	default:
+		s.i = i
+		s.fail("an unknown escape")
+	}
+	s.mem = append(s.mem, ch)
+	return i + 1
+}
+
+// unicode resolves four digits at i, and the second half of a pair behind them; a half alone is U+FFFD.
+func (s *scanner) unicode(i int) int {
+	r, ok := hex4(s.b[i:])
+	switch {
+	case !ok:
+		s.i = i
+		s.fail("\\u needs four hexadecimal digits")
+		return i
+	case r < utf8.RuneSelf:
+		s.mem = append(s.mem, byte(r))
+		return i + 4
+	}
+	i += 4
+	if utf16.IsSurrogate(r) {
+		low := rune(0)
+		if len(s.b)-i >= 6 && s.b[i] == '\\' && s.b[i+1] == 'u' {
+			low, _ = hex4(s.b[i+2:])
+		}
+		if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+			i += 6
+		}
+	}
+	s.mem = utf8.AppendRune(s.mem, r)
+	return i
 }
 
 func hex4(b []byte) (rune, bool) {
@@ -245,6 +271,9 @@ func (s *scanner) textValue() (text []byte, ok bool) {
 
 // value32 reads a colon and a number of 32 bits, bare or in quotes; null is 0.
 func (s *scanner) value32() int32 {
+	if n, ok := s.short(); ok {
+		return n
+	}
 	at := s.i
 	text, ok := s.textValue()
 	if !ok {
@@ -256,6 +285,28 @@ func (s *scanner) value32() int32 {
 		s.fail("a number of 32 bits must stand here")
 	}
 	return int32(n)
+}
+
+// short reads a colon and a number of one to nine digits, as all clients write almost all; false means that
+// it is another one, and nothing was read.
+func (s *scanner) short() (n int32, ok bool) {
+	b := s.b[min(s.i, len(s.b)):]
+	if len(b) == 0 || b[0] != ':' {
+		return 0, false
+	}
+	for i := 1; i < min(len(b), 11); i++ {
+		d := b[i] - '0'
+		if d <= 9 {
+			n = n*10 + int32(d)
+			continue
+		}
+		if i == 1 || b[i] != ',' && b[i] != '}' {
+			break
+		}
+		s.i += i
+		return n, true
+	}
+	return 0, false
 }
 
 func (s *scanner) language() Language {
@@ -278,12 +329,37 @@ func (s *scanner) fields(dst []Field) []Field {
 	}
 	s.open()
 	for first := true; s.member(first); first = false {
-		key := s.text()
-		if value, ok := s.textValue(); ok {
-			dst = append(dst, Field{key, value})
+		dst = append(dst, Field{})
+		f := &dst[len(dst)-1]
+		if s.pair(f) {
+			continue
+		}
+		ok := false
+		f.Key = s.text()
+		if f.Value, ok = s.textValue(); !ok {
+			dst = dst[:len(dst)-1]
 		}
 	}
 	return dst
+}
+
+// pair reads "name":"value" as all clients write it, at a quote; false means that it is written in another
+// way, and nothing was read, or that it cannot be read.
+func (s *scanner) pair(f *Field) bool {
+	b, key := s.b, s.i+1
+	i := s.plain(key)
+	if len(b)-i < 3 || b[i] != '"' || b[i+1] != ':' || b[i+2] != '"' {
+		return false
+	}
+	f.Key = b[key:i:i]
+	value := i + 3
+	if i = s.plain(value); i < len(b) && b[i] == '"' {
+		s.i = i + 1
+		f.Value = b[value:i:i]
+		return true
+	}
+	f.Value = s.escaped(value, i)
+	return s.why == ""
 }
 
 // skip steps over one value of any kind.

@@ -48,7 +48,7 @@ const (
 // Errors of opening.
 var (
 	// ErrNoStore says that a directory holds no store.
-	ErrNoStore = errors.New("no store")
+	ErrNoStore = errors.New("no store: name the root of one")
 	// ErrInput marks errors about what was asked for, as opposed to what was found.
 	ErrInput = errors.New("bad input")
 )
@@ -121,7 +121,7 @@ func Open(o Options) (*Store, error) {
 	st, err := o.FS.Stat(o.Dir)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w: %w", o.Dir, ErrNoStore, err)
+		return nil, fmt.Errorf("%w: %w", err, ErrNoStore)
 	case !st.IsDir():
 		return nil, fmt.Errorf("%s is a file: %w", o.Dir, ErrNoStore)
 	}
@@ -129,7 +129,7 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	if st, err := o.FS.Stat(o.CommitLogDir); err != nil || !st.IsDir() {
-		return nil, fmt.Errorf("%s has no directory %s: %w: name the root of a store", o.Dir, path.Base(o.CommitLogDir), ErrNoStore)
+		return nil, fmt.Errorf("%s has no directory %s: %w", o.Dir, path.Base(o.CommitLogDir), ErrNoStore)
 	}
 	s.holder = lockHolder(o.FS, path.Join(o.Dir, "lock"))
 	if err := s.loadStamps(); err != nil {

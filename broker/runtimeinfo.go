@@ -89,7 +89,10 @@ func (p *processors) aboutStore(t map[string]string) {
 	t["remainHowManyDataToFlush"] = humanBytes(max(s.Appended-s.Flushed, 0))
 	t["remainHowManyDataToCommit"] = humanBytes(max(s.Appended-s.Written, 0))
 	t["remainTransientStoreBufferNumbs"] = "0" // there is no such pool, as where transientStorePoolEnable is false
-	t["pageCacheLockTimeMills"] = "0"          // no append holds the lock over I/O
+	// What a benchmark asks for; Apache has no such keys.
+	t["logFlushTimes"], t["logWriteTimes"], t["logPreparedBytes"] = decimal(s.Flushes), decimal(s.Writes), decimal(s.PreparedBytes)
+	t["logUnpreparedSegments"], t["logStalls"] = decimal(s.UnpreparedSegments), decimal(s.Stalls)
+	t["pageCacheLockTimeMills"] = "0" // no append holds the lock over I/O
 	t["earliestMessageTimeStamp"] = decimal(p.earliest())
 	for _, key := range []string{"timerReadBehind", "timerOffsetBehind", "timerCongestNum", "timerEnqueueTps", "timerDequeueTps"} {
 		t[key] = "0" // no timer messages are kept

@@ -62,7 +62,7 @@ func (r *Renderer) textCell(b *strings.Builder, v *cellView) {
 			results.FormatBytes(float64(s.TargetRSS)), results.FormatBytes(float64(s.TargetRSSAnon)))
 	}
 	if s.E2EP50 > 0 {
-		line("consumed", "%s msg/s    due time to consumer p50 %s  p99 %s", results.FormatRate(s.ConsumedPerS), results.FormatUS(s.E2EP50), results.FormatUS(s.E2EP99))
+		line("consumed", "%s    due time to consumer p50 %s  p99 %s", results.FormatRate(s.ConsumedPerS), results.FormatUS(s.E2EP50), results.FormatUS(s.E2EP99))
 	}
 	b.WriteString("\n")
 }

@@ -141,7 +141,8 @@ func failAll(head *Call, err error) {
 }
 
 // Start sends a request and returns; call.Done runs when the answer, or the reason why there is none, is there. After an
-// error nothing was sent and Done does not run: [ErrClosed], or [ErrBusy] when the peer is too slow for what is asked.
+// error nothing was sent and Done does not run: [ErrClosed], [ErrBusy] when the peer is too slow for what is asked, or
+// [protocol.ErrTooLarge].
 //
 // Requests that are started together leave together: from Done or Serve when the bytes read have been worked off, from
 // elsewhere when the flusher gets to it. No allocations once the connection is warm.
@@ -174,15 +175,30 @@ func (c *Conn) enqueue(call *Call) error {
 		c.mu.Unlock()
 		return fmt.Errorf("%w: %d calls outstanding to %s", ErrBusy, maxCalls, c.remote)
 	}
+	if err := c.put(call.Request, call.Build, opaque); err != nil {
+		c.calls.take(opaque)
+		c.kick()
+		return err
+	}
+	return nil
+}
+
+// put appends the frame of a request to the outbox. c.mu is held. A frame that would make the peer hang up is refused.
+func (c *Conn) put(req *protocol.Command, build func([]byte, int32) []byte, opaque int32) error {
 	o := c.outbox()
 	before := len(o.buf)
-	if call.Build != nil {
-		o.buf = call.Build(o.buf, opaque)
+	if build != nil {
+		o.buf = build(o.buf, opaque)
 	} else {
-		call.Request.Opaque = opaque
-		o.buf = protocol.AppendCommand(o.buf, call.Request)
+		req.Opaque = opaque
+		o.buf = protocol.AppendCommand(o.buf, req)
 	}
-	c.queued(len(o.buf) - before)
+	n := len(o.buf) - before
+	if n > protocol.MaxFrameBytes {
+		o.buf = o.buf[:before]
+		return fmt.Errorf("request of %d bytes to %s: %w: peers take %d", n, c.remote, protocol.ErrTooLarge, protocol.MaxFrameBytes)
+	}
+	c.queued(n)
 	return nil
 }
 
@@ -224,7 +240,7 @@ func newWaiter() any {
 // waits for the CallTimeout. It sets req's Opaque, and writes on the calling goroutine: the shortest way for one request at
 // a time. It must not be called from Serve or Done.
 //
-// Errors: ctx's, [ErrTimeout], [ErrBusy], [ErrClosed] and what closed the connection.
+// Errors: ctx's, [ErrTimeout], [ErrBusy], [protocol.ErrTooLarge], [ErrClosed] and what closed the connection.
 func (c *Conn) Call(ctx context.Context, req *protocol.Command) (*protocol.Command, error) {
 	resp, _, err := c.call(ctx, req)
 	return resp, err
@@ -282,12 +298,8 @@ func (c *Conn) Oneway(req *protocol.Command) error {
 		return c.closedError()
 	}
 	c.calls.last++
-	req.Opaque = c.calls.last
 	req.MarkOneway()
-	o := c.outbox()
-	before := len(o.buf)
-	o.buf = protocol.AppendCommand(o.buf, req)
-	c.queued(len(o.buf) - before)
+	err := c.put(req, nil, c.calls.last)
 	c.kick()
-	return nil
+	return err
 }

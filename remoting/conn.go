@@ -137,7 +137,7 @@ func (c *Conn) Begin() []byte {
 
 // End takes the buffer of Begin back with what was appended. The frames leave soon, and together with those of others; End
 // never waits. On a closed connection they are dropped. Over MaxUnsentBytes the connection stops reading requests until
-// half of them are gone; over four times as much it is closed.
+// half of them are gone; over four times as much and a frame it is closed.
 func (c *Conn) End(dst []byte) {
 	o := c.out
 	n := len(dst) - len(o.buf)
@@ -174,13 +174,21 @@ func (c *Conn) EndPayload(dst []byte, p Payload) {
 // Write is Begin, build, End.
 func (c *Conn) Write(build func(dst []byte) []byte) { c.End(build(c.Begin())) }
 
-// Reply answers req with resp, which takes req's opaque and header encoding. Nothing is sent if req is one-way.
+// Reply answers req with resp, which takes req's opaque and header encoding. Nothing is sent if req is one-way. An answer
+// too long for a frame, at which the peer would hang up, becomes a SYSTEM_ERROR that says so.
 func (c *Conn) Reply(req, resp *protocol.Command) {
 	if req.IsOneway() {
 		return
 	}
 	answer(req, resp)
-	c.End(protocol.AppendCommand(c.Begin(), resp))
+	dst := c.Begin()
+	at := len(dst)
+	dst = protocol.AppendCommand(dst, resp)
+	if n := len(dst) - at; n > protocol.MaxFrameBytes {
+		remark := fmt.Sprintf("the answer has %d bytes, a frame at most %d: ask for less at once", n, protocol.MaxFrameBytes)
+		dst = protocol.AppendCommand(dst[:at], protocol.NewResponse(req, protocol.ResponseSystemError, remark))
+	}
+	c.End(dst)
 }
 
 // ReplyPayload is Reply with p for a body; p is released in any case.

@@ -117,6 +117,26 @@ func TestFrameSizes(t *testing.T) {
 	require.Equal(t, 1, cl.Stats().Conns)
 }
 
+// Proves that frames that are too long for the peer are not sent: a request is refused, an answer says so, and the
+// connection lives on.
+func TestTooLarge(t *testing.T) {
+	_, addr := newServer(t, remoting.ServerOptions{Handler: handlerFuncs{serve: func(c *remoting.Conn, req *protocol.Command) {
+		resp := protocol.NewResponse(req, protocol.ResponseSuccess, "")
+		resp.Body = make([]byte, protocol.MaxFrameBytes)
+		c.Reply(req, resp)
+	}}})
+	cl := newClient(t, remoting.ClientOptions{})
+	_, err := cl.Call(soon(t), addr, request(strings.Repeat("b", protocol.MaxFrameBytes)))
+	require.ErrorIs(t, err, protocol.ErrTooLarge)
+	require.ErrorIs(t, cl.Oneway(soon(t), addr, request(strings.Repeat("b", protocol.MaxFrameBytes))), protocol.ErrTooLarge)
+	resp, err := cl.Call(soon(t), addr, request("all of it"))
+	require.NoError(t, err)
+	require.EqualValues(t, protocol.ResponseSystemError, resp.Code)
+	require.Contains(t, string(resp.Remark), "a frame at most 16777216")
+	require.EqualValues(t, 1, cl.Stats().Opened)
+	require.Zero(t, cl.Stats().Unsent)
+}
+
 // Proves that a frame that arrives byte by byte is served once it is whole.
 func TestDribble(t *testing.T) {
 	_, addr := newServer(t, remoting.ServerOptions{Handler: handlerFuncs{serve: echo}})

@@ -3,6 +3,8 @@ package remoting
 import (
 	"context"
 	"runtime"
+
+	"rmq/remoting/protocol"
 )
 
 const (
@@ -10,7 +12,7 @@ const (
 	flushBytes = 128 << 10
 	// maxRounds is how often a writer looks for what gathered meanwhile before somebody else must go on.
 	maxRounds = 4
-	// lostFactor times MaxUnsentBytes closes a connection.
+	// lostFactor times MaxUnsentBytes, and a frame more, closes a connection.
 	lostFactor = 4
 )
 
@@ -42,7 +44,7 @@ func (c *Conn) kick() {
 	if wake {
 		c.inFlusher = true
 	}
-	lost := c.unsent.Load() > lostFactor*c.ep.maxUnsent
+	lost := c.unsent.Load() > lostFactor*c.ep.maxUnsent+protocol.MaxFrameBytes
 	c.mu.Unlock()
 	if wake {
 		c.ep.flusher.push(c)

@@ -21,6 +21,7 @@ import (
 const (
 	registerRetry   = 250 * time.Millisecond // after a name server could not be reached
 	resolvePeriod   = 120 * time.Second
+	resolveRetry    = time.Second
 	registerWait    = time.Second // for a new topic to be known before its first message is answered
 	unregisterLimit = 3 * time.Second
 )
@@ -97,31 +98,38 @@ func (r *Registrar) stop(ctx context.Context) error {
 }
 
 func (r *Registrar) resolveAlways(ctx context.Context) error {
-	t := time.NewTicker(resolvePeriod)
-	defer t.Stop()
 	for {
-		r.resolve(ctx)
+		next := resolvePeriod
+		if !r.resolve(ctx) {
+			next = resolveRetry
+		}
+		t := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-t.C:
 		case <-r.lost:
+		}
+		if t.Stop(); ctx.Err() != nil {
+			return nil
 		}
 	}
 }
 
-// resolve starts and stops targets so that they are what the names stand for now.
-func (r *Registrar) resolve(ctx context.Context) {
-	want := map[string]bool{}
+// resolve starts and stops targets so that they are what the names stand for now. False: a name could
+// not be resolved.
+func (r *Registrar) resolve(ctx context.Context) bool {
+	want, all := map[string]bool{}, true
 	for _, addr := range r.addrs {
-		for _, a := range r.resolveOne(ctx, addr) {
+		addrs, ok := r.resolveOne(ctx, addr)
+		all = all && ok
+		for _, a := range addrs {
 			want[a] = true
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if ctx.Err() != nil {
-		return
+		return true
 	}
 	for addr, t := range r.targets {
 		if !want[addr] {
@@ -138,13 +146,14 @@ func (r *Registrar) resolve(ctx context.Context) {
 			r.group.Go(addr, func(context.Context) error { return r.keep(ctx, t) })
 		}
 	}
+	return all
 }
 
 // resolveOne is what one host:port stands for; what it stood for, when that cannot be found out now.
-func (r *Registrar) resolveOne(ctx context.Context, addr string) (addrs []string) {
+func (r *Registrar) resolveOne(ctx context.Context, addr string) (addrs []string, ok bool) {
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil && net.ParseIP(host) != nil {
-		return []string{addr}
+		return []string{addr}, true
 	}
 	if err == nil {
 		var ips []string
@@ -152,7 +161,7 @@ func (r *Registrar) resolveOne(ctx context.Context, addr string) (addrs []string
 			for _, ip := range ips {
 				addrs = append(addrs, net.JoinHostPort(ip, port))
 			}
-			return addrs
+			return addrs, true
 		}
 	}
 	if ctx.Err() == nil {
@@ -160,7 +169,7 @@ func (r *Registrar) resolveOne(ctx context.Context, addr string) (addrs []string
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return slices.Collect(maps.Keys(r.targets))
+	return slices.Collect(maps.Keys(r.targets)), false
 }
 
 // keep keeps one name server informed.

@@ -270,7 +270,7 @@ func (b *Broker) setProperties(op *sendOp, sent message.Properties, mode draftMo
 }
 
 // submit hands operations to the store, and answers those that it does not take. vec are the appends
-// of ops. It waits at most waitTimeMillsInSendQueue for room, then the answer is SYSTEM_BUSY.
+// of ops. It waits at most osPageCacheBusyTimeOutMills for room, then the answer is SYSTEM_BUSY.
 func (cs *connState) submit(ops []*sendOp, vec []*engine.Append) {
 	b := cs.b
 	bytes := int64(0)
@@ -306,7 +306,7 @@ func (b *Broker) submitPatiently(vec []*engine.Append) (int, error) {
 	for _, a := range vec {
 		a.NoWait = false
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), b.conf().SendQueueWait)
+	ctx, cancel := context.WithTimeout(context.Background(), b.conf().PageCacheBusy)
 	defer cancel()
 	n, err := b.store.SubmitFront(ctx, vec)
 	for _, a := range vec[n:] {

@@ -1,6 +1,7 @@
 package namesrv
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"maps"
@@ -36,6 +37,13 @@ type RouteInfoManager struct {
 	brokers  map[string]*protocol.BrokerData          // by broker name; each has an address
 	clusters map[string]map[string]struct{}           // broker names by cluster; each is in brokers
 	live     map[brokerKey]*liveBroker
+	notes    []note // for the log, once mu is free: a log may block
+}
+
+type note struct {
+	level slog.Level
+	text  string
+	args  []any
 }
 
 // brokerKey is one process. Two that were given one address by mistake have different names.
@@ -81,6 +89,20 @@ func NewRouteInfoManager(log *slog.Logger, now func() time.Time) *RouteInfoManag
 	}
 }
 
+func (m *RouteInfoManager) note(level slog.Level, text string, args ...any) {
+	m.notes = append(m.notes, note{level, text, args})
+}
+
+// unlock frees mu after a change and logs what there is to say about it.
+func (m *RouteInfoManager) unlock() {
+	notes := m.notes
+	m.notes = nil
+	m.mu.Unlock()
+	for _, n := range notes {
+		m.log.Log(context.Background(), n.level, n.text, n.args...)
+	}
+}
+
 // Register takes in a broker, or what is new of one that is known.
 //
 // Of two live brokers with one name and id the one whose data version has the higher StateVersion
@@ -88,11 +110,11 @@ func NewRouteInfoManager(log *slog.Logger, now func() time.Time) *RouteInfoManag
 // the place. The only error is [ErrPartialRegistration].
 func (m *RouteInfoManager) Register(r *Registration) (Master, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	key := brokerKey{r.Name, r.Addr}
 	b := m.brokers[r.Name]
 	if incumbent := m.incumbent(r, b); incumbent != nil && incumbent.version.StateVersion > r.Topics.DataVersion.StateVersion {
-		m.log.Warn("broker ignored: another one with its name and id is in a later state", "broker", r.Name, "id", r.ID, "addr", r.Addr,
+		m.note(slog.LevelWarn, "broker ignored: another one with its name and id is in a later state", "broker", r.Name, "id", r.ID, "addr", r.Addr,
 			"state", r.Topics.DataVersion.StateVersion, "other", b.BrokerAddrs[r.ID], "otherState", incumbent.version.StateVersion)
 		delete(m.live, key)
 		m.drop(key) // under another id, from before
@@ -115,7 +137,7 @@ func (m *RouteInfoManager) Register(r *Registration) (Master, error) {
 	}
 	m.live[key] = &liveBroker{r.Owner, m.now(), timeout, r.Topics.DataVersion, r.HAAddr}
 	if before == nil {
-		m.log.Info("broker registered", "broker", r.Name, "id", r.ID, "addr", r.Addr, "cluster", r.Cluster, "topics", len(r.Topics.TopicConfigTable))
+		m.note(slog.LevelInfo, "broker registered", "broker", r.Name, "id", r.ID, "addr", r.Addr, "cluster", r.Cluster, "topics", len(r.Topics.TopicConfigTable))
 	}
 	if r.ID == 0 {
 		return Master{}, nil
@@ -147,7 +169,7 @@ func (m *RouteInfoManager) place(r *Registration, b *protocol.BrokerData) *proto
 			}
 		}
 		if other := next.BrokerAddrs[r.ID]; other != "" {
-			m.log.Warn("broker takes the place of another one", "broker", r.Name, "id", r.ID, "addr", r.Addr, "other", other)
+			m.note(slog.LevelWarn, "broker takes the place of another one", "broker", r.Name, "id", r.ID, "addr", r.Addr, "other", other)
 		}
 		if b.Cluster != r.Cluster {
 			m.leaveCluster(b.Cluster, r.Name)
@@ -215,7 +237,7 @@ func lowest(addrs map[int64]string) int64 {
 // Unregister forgets a broker that says that it goes.
 func (m *RouteInfoManager) Unregister(name, addr string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	m.remove(brokerKey{name, addr}, "it said so")
 }
 
@@ -232,7 +254,7 @@ func (m *RouteInfoManager) Expire() []Gone {
 
 func (m *RouteInfoManager) removeWhere(why string, is func(*liveBroker) bool) []Gone {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	var gone []Gone
 	for key, b := range m.live {
 		if is(b) {
@@ -248,7 +270,7 @@ func (m *RouteInfoManager) removeWhere(why string, is func(*liveBroker) bool) []
 func (m *RouteInfoManager) remove(key brokerKey, why string) {
 	delete(m.live, key)
 	if m.drop(key) {
-		m.log.Info("broker gone", "broker", key.name, "addr", key.addr, "why", why)
+		m.note(slog.LevelInfo, "broker gone", "broker", key.name, "addr", key.addr, "why", why)
 	}
 }
 
@@ -282,7 +304,7 @@ func (m *RouteInfoManager) drop(key brokerKey) bool {
 // known.
 func (m *RouteInfoManager) Heartbeat(name, addr string, owner any) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	m.touch(name, addr, owner)
 }
 
@@ -298,7 +320,7 @@ func (m *RouteInfoManager) touch(name, addr string, owner any) *liveBroker {
 // broker registered last. ok is false for one that is not known.
 func (m *RouteInfoManager) DataVersion(name, addr string, owner any) (v protocol.DataVersion, ok bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if b := m.touch(name, addr, owner); b != nil {
 		return b.version, true
 	}
@@ -319,7 +341,7 @@ func (m *RouteInfoManager) AddWritePerm(name string) int {
 
 func (m *RouteInfoManager) setPerm(name string, perm func(int32) int32) int {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	n := 0
 	for _, queues := range m.topics {
 		if q, ok := queues[name]; ok {
@@ -334,10 +356,10 @@ func (m *RouteInfoManager) setPerm(name string, perm func(int32) int32) int {
 // RegisterTopic adds queues of a topic. Those of broker names that are not known are left out.
 func (m *RouteInfoManager) RegisterTopic(topic string, queues []protocol.QueueData) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	for _, q := range queues {
 		if m.brokers[q.BrokerName] == nil {
-			m.log.Warn("queues of an unknown broker left out", "topic", topic, "broker", q.BrokerName)
+			m.note(slog.LevelWarn, "queues of an unknown broker left out", "topic", topic, "broker", q.BrokerName)
 			continue
 		}
 		if m.topics[topic] == nil {
@@ -350,7 +372,7 @@ func (m *RouteInfoManager) RegisterTopic(topic string, queues []protocol.QueueDa
 // DeleteTopic removes a topic, or where cluster is not "" only from the brokers of that cluster.
 func (m *RouteInfoManager) DeleteTopic(topic, cluster string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	defer m.unlock()
 	if cluster == "" {
 		delete(m.topics, topic)
 		return

@@ -1,5 +1,6 @@
 // Command mqnamesrv tells clients which brokers have a topic. It takes the place of the mqnamesrv of
-// Apache RocketMQ: same port, flags and configuration.
+// Apache RocketMQ: same port, flags and configuration. What is changed at run time goes into the file of
+// -c; without one into ~/namesrv/namesrv.properties, which is then read at the next start.
 //
 // Exit codes: 0 it was stopped; 1 something went wrong; 2 bad input or a port in use, it did not start.
 package main

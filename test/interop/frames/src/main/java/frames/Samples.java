@@ -43,6 +43,35 @@ final class Samples {
         tables();
         stats();
         running();
+        headers();
+    }
+
+    /** Every header class with its members: name, type, and a ! where the header cannot do without. */
+    private void headers() throws Exception {
+        TreeMap<String, List<String>> all = new TreeMap<>();
+        Class<?> known = Make.type("header.PullMessageRequestHeader");
+        java.net.URI jar = known.getProtectionDomain().getCodeSource().getLocation().toURI();
+        try (java.util.jar.JarFile f = new java.util.jar.JarFile(new java.io.File(jar))) {
+            for (java.util.jar.JarEntry e : Collections.list(f.entries())) {
+                String name = e.getName();
+                if (!name.startsWith(known.getPackage().getName().replace('.', '/')) || !name.endsWith("Header.class")) {
+                    continue;
+                }
+                Class<?> c = Class.forName(name.substring(0, name.length() - ".class".length()).replace('/', '.'));
+                List<String> members = new ArrayList<>();
+                for (Class<?> k = c; k != Object.class && k != null; k = k.getSuperclass()) {
+                    for (java.lang.reflect.Field m : k.getDeclaredFields()) {
+                        if (!java.lang.reflect.Modifier.isStatic(m.getModifiers())) {
+                            boolean required = m.isAnnotationPresent(org.apache.rocketmq.remoting.annotation.CFNotNull.class);
+                            members.add(m.getName() + " " + m.getType().getSimpleName().toLowerCase() + (required ? " !" : ""));
+                        }
+                    }
+                }
+                Collections.sort(members);
+                all.put(c.getSimpleName(), members);
+            }
+        }
+        body("headers", all);
     }
 
     private void command(String name, RemotingCommand c, byte[] body) throws Exception {

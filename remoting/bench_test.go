@@ -29,14 +29,19 @@ func (nullHandler) Serve(c *remoting.Conn, req *protocol.Command) {
 	c.End(protocol.AppendCommand(c.Begin(), &resp))
 }
 
-// template is a request frame into which a sender only writes the opaque.
-func template(t testing.TB, s protocol.Serialize, bodyBytes int) []byte {
-	require.Equal(t, protocol.Binary, s)
+// sendRequest has as many header fields as a message sent by a stock producer.
+func sendRequest(s protocol.Serialize, bodyBytes int) *protocol.Command {
 	req := protocol.NewRequest(protocol.RequestSendMessageV2)
 	req.Serialize, req.Body = s, make([]byte, bodyBytes)
 	for i, k := range []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "m"} {
 		req.Add(k, fmt.Sprintf("value-%d", i))
 	}
+	return req
+}
+
+// template is a request frame into which a sender only writes the opaque.
+func template(t testing.TB, bodyBytes int) []byte {
+	req := sendRequest(protocol.Binary, bodyBytes)
 	frame := protocol.AppendCommand(nil, req)
 	req.Opaque = 0x01020304
 	require.Equal(t, uint32(0x01020304), binary.BigEndian.Uint32(protocol.AppendCommand(nil, req)[opaqueAt:]))
@@ -107,11 +112,12 @@ func (h *laterHandler) answer() {
 // server in one process; answered by the reader, or by another goroutine.
 func BenchmarkEcho(b *testing.B) {
 	for _, g := range [][2]int{{1, 1}, {8, 1}, {64, 1}, {1, 64}, {4, 64}, {8, 64}, {16, 64}} {
-		b.Run(fmt.Sprintf("now/conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkEcho(b, nullHandler{}, g[0], g[1]) })
+		b.Run(fmt.Sprintf("now/conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkEcho(b, nullHandler{}, protocol.Binary, g[0], g[1]) })
 	}
 	for _, g := range [][2]int{{1, 1}, {64, 1}, {4, 64}, {16, 64}} {
-		b.Run(fmt.Sprintf("later/conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkEcho(b, newLaterHandler(b), g[0], g[1]) })
+		b.Run(fmt.Sprintf("later/conns=%d/window=%d", g[0], g[1]), func(b *testing.B) { benchmarkEcho(b, newLaterHandler(b), protocol.Binary, g[0], g[1]) })
 	}
+	b.Run("json/conns=4/window=64", func(b *testing.B) { benchmarkEcho(b, nullHandler{}, protocol.JSON, 4, 64) })
 }
 
 // processorTime is what this process used so far.
@@ -121,10 +127,10 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-func benchmarkEcho(b *testing.B, h remoting.Handler, conns, window int) {
+func benchmarkEcho(b *testing.B, h remoting.Handler, s11n protocol.Serialize, conns, window int) {
 	s, addr := newServer(b, remoting.ServerOptions{Handler: h})
 	cl := newClient(b, remoting.ClientOptions{})
-	frame := template(b, protocol.Binary, 1024)
+	frame := template(b, 1024)
 	var left atomic.Int64
 	done := make(chan error, conns*window)
 	build := func(dst []byte, opaque int32) []byte {
@@ -146,6 +152,9 @@ func benchmarkEcho(b *testing.B, h remoting.Handler, conns, window int) {
 	for _, c := range all {
 		for range window {
 			call := &remoting.Call{Build: build, Timeout: time.Minute}
+			if s11n == protocol.JSON {
+				call.Build, call.Request = nil, sendRequest(s11n, 1024)
+			}
 			call.Done = func(call *remoting.Call) {
 				if call.Err != nil || left.Add(-1) < 0 {
 					done <- call.Err
@@ -181,7 +190,7 @@ func BenchmarkBare(b *testing.B) {
 }
 
 func benchmarkBare(b *testing.B, conns, window int) {
-	req := template(b, protocol.Binary, 1024)
+	req := template(b, 1024)
 	resp := make([]byte, 29)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(b, err)

@@ -75,7 +75,7 @@ type peer struct {
 	err   error
 }
 
-// NewClient returns a client without connections. It ends with ctx too, but Close must be called.
+// NewClient returns a client without connections. It outlives ctx: Close ends it.
 func NewClient(ctx context.Context, o ClientOptions) (*Client, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {

@@ -76,7 +76,7 @@ type endpoint struct {
 
 // start begins the goroutines; the rest of e is set.
 func (e *endpoint) start(ctx context.Context, name string) {
-	e.group = run.New(ctx, name)
+	e.group = run.New(context.WithoutCancel(ctx), name)
 	e.epoch = time.Now()
 	e.waiters.New = newWaiter
 	e.flusher.ready.L = &e.flusher.mu

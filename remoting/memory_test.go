@@ -64,12 +64,12 @@ func TestNoAllocations(t *testing.T) {
 	cl := newClient(t, remoting.ClientOptions{})
 	c, err := cl.Conn(soon(t), addr)
 	require.NoError(t, err)
-	tmpl := template(t, protocol.Binary, 1024)
-	req := protocol.NewRequest(protocol.RequestSendMessageV2)
-	req.Serialize, req.Body = protocol.Binary, make([]byte, 1024)
+	tmpl := template(t, 1024)
+	req, jsonReq := sendRequest(protocol.Binary, 1024), sendRequest(protocol.JSON, 1024)
 	const window = 32
 	for name, call := range map[string]remoting.Call{
-		"request": {Request: req},
+		"request":      {Request: req},
+		"JSON request": {Request: jsonReq},
 		"frame": {Build: func(dst []byte, opaque int32) []byte {
 			at := len(dst)
 			dst = append(dst, tmpl...)
@@ -118,7 +118,7 @@ func TestSystemCalls(t *testing.T) {
 	}
 	s, addr := newServer(t, remoting.ServerOptions{Handler: nullHandler{}})
 	cl := newClient(t, remoting.ClientOptions{})
-	frame := template(t, protocol.Binary, 1024)
+	frame := template(t, 1024)
 	done := make(chan error, conns*window)
 	for range conns {
 		c, err := cl.Dial(t.Context(), addr)

@@ -122,6 +122,7 @@ func (c *Conn) relieve() error {
 		return nil
 	}
 	c.ep.handler.Drained(c) // others must not wait as long as this peer makes us
+	c.rest()                // nor may what they queue here meanwhile
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting.Store(true)
@@ -129,6 +130,7 @@ func (c *Conn) relieve() error {
 		c.eased.Wait()
 	}
 	c.waiting.Store(false)
+	c.serving = true
 	if c.closed {
 		return io.ErrClosedPipe
 	}

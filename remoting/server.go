@@ -87,7 +87,8 @@ type Server struct {
 	stopped   bool
 }
 
-// NewServer returns a server that listens nowhere yet. It ends with ctx too, but Close must be called.
+// NewServer returns a server that listens nowhere yet. It outlives ctx, so that what is under way can be answered: Shutdown or
+// Close ends it.
 func NewServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {

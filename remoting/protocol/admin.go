@@ -285,12 +285,3 @@ type DelayOffsetWrapper struct {
 	OffsetTable map[int32]int64 `json:"offsetTable"`
 	DataVersion *DataVersion    `json:"dataVersion"`
 }
-
-// QueryAssignmentBody is the body of QUERY_ASSIGNMENT.
-type QueryAssignmentBody struct {
-	Topic         string `json:"topic"`
-	ConsumerGroup string `json:"consumerGroup"`
-	ClientID      string `json:"clientId"`
-	StrategyName  string `json:"strategyName"`
-	MessageModel  string `json:"messageModel"`
-}

@@ -134,7 +134,7 @@ func TestTooLarge(t *testing.T) {
 	require.EqualValues(t, protocol.ResponseSystemError, resp.Code)
 	require.Contains(t, string(resp.Remark), "a frame at most 16777216")
 	require.EqualValues(t, 1, cl.Stats().Opened)
-	require.Zero(t, cl.Stats().Unsent)
+	require.Eventually(t, func() bool { return cl.Stats().Unsent == 0 }, 10*time.Second, time.Millisecond)
 }
 
 // Proves that a frame that arrives byte by byte is served once it is whole.

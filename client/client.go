@@ -201,8 +201,11 @@ func (c *Client) heartbeat(ctx context.Context) {
 	_ = round.Wait() // its goroutines report to the log
 }
 
-// unregister tells every known broker that a group of this client is gone.
+// unregister tells every known broker that a group is gone, which is not among the members any more. A heartbeat
+// that still names it has ended before: else it could arrive later and leave a ghost.
 func (c *Client) unregister(ctx context.Context, producerGroup, consumerGroup string) {
+	c.beating.Lock()
+	defer c.beating.Unlock()
 	h := &protocol.UnregisterClientHeader{ClientID: c.id, ProducerGroup: producerGroup, ConsumerGroup: consumerGroup}
 	round := run.New(ctx, "unregister")
 	for _, addr := range c.routes.addrs(consumerGroup != "") {

@@ -340,12 +340,12 @@ func (p *Producer) run(ctx context.Context, s *sending) (*SendResult, error) {
 
 // attempt sends once, following the hints of a broker that is no longer the leader.
 func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error) {
+	s.attempts--
 	q, err := p.choose(ctx, s)
 	if err != nil {
 		return nil, err
 	}
 	s.last = q
-	s.attempts--
 	ctx, cancel := context.WithTimeout(ctx, p.opt.AttemptTimeout)
 	defer cancel()
 	for hint := 0; ; hint++ {

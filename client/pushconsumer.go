@@ -124,6 +124,10 @@ func (p *PushConsumer) Start(ctx context.Context) error {
 		p.mu.Unlock()
 		return fmt.Errorf("group %s: %w", p.opt.Group, ErrStarted)
 	}
+	if err := p.c.addConsumer(p.opt.Group, p); err != nil {
+		p.mu.Unlock()
+		return err
+	}
 	p.started = time.Now()
 	p.mu.Unlock()
 	if err := p.join(ctx); err != nil {
@@ -155,9 +159,6 @@ func (p *PushConsumer) Start(ctx context.Context) error {
 
 // join makes the consumer known to the cluster.
 func (p *PushConsumer) join(ctx context.Context) error {
-	if err := p.c.addConsumer(p.opt.Group, p); err != nil {
-		return err
-	}
 	for _, topic := range p.topics() {
 		if _, err := p.c.route(ctx, topic); err != nil {
 			if !errors.Is(err, ErrNoRoute) {
@@ -207,9 +208,9 @@ func (p *PushConsumer) Close(ctx context.Context) error {
 		return nil
 	}
 	p.pulls.Cancel()
+	p.tasks.close() // before any handler may be told to end: it must not get the next message
 	stop := context.AfterFunc(ctx, p.work.Cancel)
 	defer stop()
-	p.tasks.close()
 	err := p.pulls.Wait()
 	err = errors.Join(err, p.work.Wait())
 	// The last words get their own time: ctx may be over.

@@ -68,37 +68,34 @@ func (p *PushConsumer) consumeBatch(h *held, msgs []*MessageExt) (rest time.Dura
 	rest = min(max(rest, 10*time.Millisecond), 30*time.Second)
 	p.finish(h, msgs[:from])
 	p.c.opt.Logger.Info("handler failed, queue rests", "group", p.opt.Group, "queue", h.pq.queue, "err", err)
-	if failed := msgs[from:]; len(failed) > 0 {
-		if p.opt.Model == Broadcasting || !p.exhausted(ctx, h, failed) {
-			h.pq.putBack(failed)
-			return rest
-		}
+	failed := msgs[from:]
+	if len(failed) == 0 {
+		return 0
 	}
-	return 0
+	if p.opt.Model == Clustering && p.exhausted(ctx, h, failed[0]) {
+		failed, rest = failed[1:], 0
+	}
+	h.pq.putBack(failed)
+	return rest
 }
 
-// exhausted counts one more attempt at each message and, when the first has had all that it gets, sends those
-// like it to the retry topic, where the broker files them as dead letters. It reports whether all are gone.
-func (p *PushConsumer) exhausted(ctx context.Context, h *held, msgs []*MessageExt) bool {
+// exhausted counts one more attempt at a message; when it has had all that it gets it is sent to the retry topic,
+// where the broker files it as a dead letter. It reports whether the message is gone. Messages behind it in a batch
+// are not counted: it is not known that they failed.
+func (p *PushConsumer) exhausted(ctx context.Context, h *held, m *MessageExt) bool {
 	limit := p.opt.MaxReconsumeTimes
 	if limit < 0 {
 		limit = math.MaxInt32
 	}
-	for i, m := range msgs {
-		if m.ReconsumeTimes < limit {
-			for _, m := range msgs[i:] {
-				m.ReconsumeTimes++
-			}
-			h.pq.putBack(msgs[i:])
-			return false
-		}
-		if err := p.resend(ctx, m, 3+m.ReconsumeTimes, limit); err != nil {
-			p.c.opt.Logger.Warn("message not sent to the dead letters", "group", p.opt.Group, "queue", m.Queue, "offset", m.QueueOffset, "err", err)
-			h.pq.putBack(msgs[i:])
-			return false
-		}
-		p.finish(h, msgs[i:i+1])
+	if m.ReconsumeTimes < limit {
+		m.ReconsumeTimes++
+		return false
 	}
+	if err := p.resend(ctx, m, 3+m.ReconsumeTimes, limit); err != nil {
+		p.c.opt.Logger.Warn("message not sent to the dead letters", "group", p.opt.Group, "queue", m.Queue, "offset", m.QueueOffset, "err", err)
+		return false
+	}
+	p.finish(h, []*MessageExt{m})
 	return true
 }
 

@@ -161,7 +161,7 @@ func hostMemory(limit int64) int64 {
 	var info unix.Sysinfo_t
 	total := int64(4 << 30)
 	if unix.Sysinfo(&info) == nil {
-		total = int64(uint64(info.Totalram) * uint64(info.Unit))
+		total = int64(info.Totalram * uint64(info.Unit))
 	}
 	if limit > 0 {
 		total = min(total, limit)
@@ -418,7 +418,7 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	b.group.Cancel()
 	errs = append(errs, b.group.Wait())
 	if b.managers != nil && b.store != nil {
-		errs = append(errs, b.managers.flush(), b.schedule.Save())
+		errs = append(errs, b.flush(), b.schedule.Save())
 	}
 	if b.store != nil {
 		errs = append(errs, b.store.Close())

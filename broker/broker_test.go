@@ -22,10 +22,10 @@ import (
 func ports(tb testing.TB) int {
 	tb.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
+		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(tb, err)
 		port := l.Addr().(*net.TCPAddr).Port
-		fast, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port-2)) //nolint:noctx // closed at once
+		fast, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port-2))
 		if err == nil {
 			_ = fast.Close()
 		}

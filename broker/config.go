@@ -286,7 +286,7 @@ func (c *Config) review(r *config.Review) {
 	c.reviewIdentity(r)
 	c.reviewStore(r)
 	c.reviewAbsent(r)
-	c.Config.Review(r)
+	c.Review(r)
 	o := c.EngineOptions()
 	o.EnsureDefaults()
 	r.Fail(o.Validate())

@@ -39,7 +39,9 @@ func brokerToKill(dir string) {
 		if err := b.Start(context.Background()); err != nil {
 			return err
 		}
-		fmt.Println("ready")
+		if _, err := io.WriteString(os.Stdout, "ready\n"); err != nil {
+			return err
+		}
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the end, however it comes
 		return b.Shutdown(context.Background())
 	}()

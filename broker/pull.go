@@ -298,7 +298,11 @@ func (op *pullOp) finish() {
 		return
 	}
 	op.resp = protocol.PullResponse{NextBeginOffset: next, MinOffset: r.MinOffset, MaxOffset: r.MaxOffset}
-	if b.conf().SlaveRead {
+	c := b.conf()
+	if c.DisableSlowConsumers && r.LastPos >= 0 && b.store.Max()-r.LastPos > int64(c.SlowConsumerBytes) {
+		b.executors[familyAdmin].submit(&slowConsumer{b, op.group.GroupName, b.store.Max() - r.LastPos})
+	}
+	if c.SlaveRead {
 		op.resp.SuggestBrokerID = op.group.BrokerID
 		if r.LastPos >= 0 && b.farBack(r.LastPos) {
 			op.resp.SuggestBrokerID = op.group.WhichBrokerWhenConsumeSlowly
@@ -312,6 +316,29 @@ func (op *pullOp) finish() {
 	op.end(code, r.Status.String())
 	op.Release()
 }
+
+// slowConsumer is a group that has fallen so far behind that its reads would hurt everybody else: it may
+// not consume any more (disableConsumeIfConsumerReadSlowly). It is a job of the admin executor.
+type slowConsumer struct {
+	b      *Broker
+	group  string
+	behind int64 // bytes of log
+}
+
+func (j *slowConsumer) run() {
+	group := j.b.Groups.Get(j.group)
+	if group == nil || !group.ConsumeEnable {
+		return
+	}
+	off := *group
+	off.ConsumeEnable = false
+	err := j.b.Groups.Put(&off)
+	j.b.log.Warn("a group has fallen too far behind and may not consume any more: enable it with updateSubGroup", "group", j.group,
+		"behindBytes", j.behind, "limit", int64(j.b.conf().SlowConsumerBytes), "err", err)
+}
+
+// refuse implements job: the next pull tries again.
+func (j *slowConsumer) refuse(string) {}
 
 // pullCode is how the status of a read is told, and where to go on.
 func pullCode(r *engine.ReadResult, offset int64) (protocol.ResponseCode, int64) {

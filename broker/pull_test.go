@@ -343,3 +343,19 @@ func TestTail(t *testing.T) {
 		require.Equal(t, next, got.header.NextBeginOffset)
 	}
 }
+
+// A group that has fallen too far behind may not consume any more, where that is asked for.
+func TestSlowConsumer(t *testing.T) {
+	b := startBroker(t, Options{Settings: settings(t, t.TempDir(), "disableConsumeIfConsumerReadSlowly=true", "consumerFallbehindThreshold=2000")})
+	p := connect(t, b)
+	for range 2 {
+		p.send("T", 0, string(make([]byte, 1500)))
+	}
+	p.dispatched()
+	require.Len(t, p.pull("quick", "T", 0, 1, "*", 0).records, 1)
+	req := with(pullRequest("slow", "T", 0, 0, "*", 0), "maxMsgNums", "1")
+	require.Equal(t, protocol.ResponseSuccess, parsePulled(t, p.call(req)).code)
+	require.Eventually(t, func() bool { return !b.Groups.Get("slow").ConsumeEnable }, 10*time.Second, time.Millisecond)
+	require.Equal(t, protocol.ResponseNoPermission, parsePulled(t, p.call(req)).code)
+	require.True(t, b.Groups.Get("quick").ConsumeEnable)
+}

@@ -106,11 +106,11 @@ func (r *Registrar) resolveAlways(ctx context.Context) error {
 		t := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
+			t.Stop()
+			return nil
 		case <-t.C:
 		case <-r.lost:
-		}
-		if t.Stop(); ctx.Err() != nil {
-			return nil
+			t.Stop()
 		}
 	}
 }
@@ -175,10 +175,12 @@ func (r *Registrar) resolveOne(ctx context.Context, addr string) (addrs []string
 // keep keeps one name server informed.
 func (r *Registrar) keep(ctx context.Context, t *nameServer) error {
 	reported := false
-	for ctx.Err() == nil {
+	for {
 		err := r.session(ctx, t, func() { reported = false })
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		default:
 		}
 		r.mu.Lock()
 		t.registered = false
@@ -195,10 +197,10 @@ func (r *Registrar) keep(ctx context.Context, t *nameServer) error {
 		}
 		select {
 		case <-ctx.Done():
+			return nil
 		case <-time.After(registerRetry):
 		}
 	}
-	return nil
 }
 
 // session registers over one connection until that breaks.
@@ -221,7 +223,9 @@ func (r *Registrar) session(ctx context.Context, t *nameServer, ok func()) error
 		case <-conn.Done():
 			return remoting.ErrClosed
 		case <-tick.C:
-			err = r.registerAll(ctx, t, conn)
+			if r.conf().ForceRegister || r.outdated(ctx, conn) {
+				err = r.registerAll(ctx, t, conn)
+			}
 		case <-t.kick:
 			err = r.registerChanged(ctx, t, conn)
 		}
@@ -232,6 +236,21 @@ func (r *Registrar) session(ctx context.Context, t *nameServer, ok func()) error
 			return err
 		}
 	}
+}
+
+// outdated asks a name server whether it knows the newest version of the topics, which also tells it
+// that the broker lives.
+func (r *Registrar) outdated(ctx context.Context, conn *remoting.Conn) bool {
+	c := r.conf()
+	req := protocol.NewRequest(protocol.RequestQueryDataVersion)
+	protocol.EncodeExt(req, &protocol.QueryDataVersionHeader{
+		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName, BrokerID: c.BrokerID,
+	})
+	req.Body = protocol.EncodeBody(r.topics.DataVersion())
+	ctx, cancel := context.WithTimeout(ctx, c.RegisterTimeout)
+	defer cancel()
+	resp, err := conn.Call(ctx, req)
+	return err != nil || resp.Err() != nil || resp.GetString("changed") != "false"
 }
 
 // registerAll sends all topics.

@@ -160,5 +160,5 @@ func startNamesrv(ctx context.Context, c *broker.Config, log *daemon.Log) (*name
 	if err != nil {
 		return nil, err
 	}
-	return namesrv.Start(ctx, namesrv.Options{Settings: settings, ConfigFile: settings.Get().ConfigStorePath, Logger: log.Logger.With("part", "namesrv")})
+	return namesrv.Start(ctx, namesrv.Options{Settings: settings, ConfigFile: settings.Get().ConfigStorePath, Logger: log.With("part", "namesrv")})
 }

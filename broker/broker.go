@@ -193,13 +193,17 @@ func (b *Broker) Start(ctx context.Context) error {
 
 func (b *Broker) start(ctx context.Context) (err error) {
 	b.group = run.New(context.WithoutCancel(ctx), "broker")
+	if err := b.portsFree(ctx); err != nil {
+		return err
+	}
+	// The store first: its lock says that nobody else works in the directory.
+	if err := b.openStore(ctx); err != nil {
+		return err
+	}
 	if b.managers, err = newManagers(managerOptions{Settings: &b.settings, Meta: b.o.Meta, Clock: b.clock, StateVersion: b.stateVersion, Logger: b.log}); err != nil {
 		return err
 	}
 	if err := b.schedule.load(); err != nil {
-		return err
-	}
-	if err := b.openStore(ctx); err != nil {
 		return err
 	}
 	b.schedule.store = b.store
@@ -234,7 +238,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 }
 
 // openStore opens the storage under the memory limit.
-func (b *Broker) openStore(ctx context.Context) (err error) {
+func (b *Broker) openStore(ctx context.Context) error {
 	limited := *b.conf()
 	if limited.MemoryLimit == 0 {
 		limited.MemoryLimit = config.Size(b.o.MemoryLimit)
@@ -248,9 +252,15 @@ func (b *Broker) openStore(ctx context.Context) (err error) {
 		}
 	}
 	b.maxSendBytes = o.MaxPending
-	if b.store, err = b.o.Open(ctx, o); err != nil {
-		return err
+	store, err := b.o.Open(ctx, o)
+	var held *vfs.LockedError
+	if errors.As(err, &held) {
+		return fmt.Errorf("open the store: %w: end it, or set another storePathRootDir", err)
 	}
+	if err != nil {
+		return err // store may be a nil that is none
+	}
+	b.store = store
 	return nil
 }
 
@@ -306,6 +316,25 @@ func (b *Broker) queueState(f family) QueueState {
 	return QueueState{size, e.capacity, head}
 }
 
+// portsFree tries both ports, so that a store is not opened in vain.
+func (b *Broker) portsFree(ctx context.Context) error {
+	c := b.conf()
+	for _, port := range []int{c.ListenPort, c.FastPort()} {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(c.BindAddress, strconv.Itoa(port)))
+		if err != nil {
+			return c.portError(err)
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) portError(err error) error {
+	return fmt.Errorf("%w: listenPort=%d takes this port and %d, end whoever has it or set another listenPort", err, c.ListenPort, c.FastPort())
+}
+
 func (b *Broker) listen(ctx context.Context, c *Config) (err error) {
 	b.server, err = remoting.NewServer(context.WithoutCancel(ctx), remoting.ServerOptions{
 		Name: "remoting", Handler: b, IdleTimeout: c.ConnectionMaxIdle, Logger: b.log,
@@ -318,7 +347,7 @@ func (b *Broker) listen(ctx context.Context, c *Config) (err error) {
 		port int
 	}{{listenerMain, c.ListenPort}, {listenerFast, c.FastPort()}} {
 		if _, err := b.server.Listen(l.name, net.JoinHostPort(c.BindAddress, strconv.Itoa(l.port))); err != nil {
-			return fmt.Errorf("%w: listenPort=%d takes this port and %d, end whoever has it or set another listenPort", err, c.ListenPort, c.FastPort())
+			return c.portError(err)
 		}
 	}
 	return nil

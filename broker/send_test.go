@@ -278,6 +278,7 @@ func TestPoison(t *testing.T) {
 	require.NoError(t, b.Start(t.Context()))
 	p := connect(t, b)
 	p.send("T", 0, "x")
+	p.dispatched()
 	fs.Add(vfs.Rule{Op: vfs.OpSync, Match: "*/00000000000000000000", Err: syscall.EIO})
 	remark := p.require(p.call(sendRequest("T", 0, "lost")), protocol.ResponseServiceNotAvailable)
 	require.True(t, strings.HasPrefix(remark, unknownOutcome), remark)

@@ -49,7 +49,7 @@ func TestConf(t *testing.T) {
 		text, err := os.ReadFile(name)
 		require.NoError(t, err)
 		_, notices, err := broker.LoadConfig(broker.LoadOptions{File: name, Text: text, Strict: true, Getenv: func(k string) string {
-			return map[string]string{"NAMESRV_ADDR": "127.0.0.1:9876", "HOME": "/home/rmq"}[k]
+			return map[string]string{"NAMESRV_ADDR": "127.0.0.1:9876", "HOME": t.TempDir()}[k]
 		}})
 		require.NoError(t, err, name)
 		require.Empty(t, notices, name)

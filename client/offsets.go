@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -79,6 +80,16 @@ func (c *Client) callQueue(ctx context.Context, q MessageQueue, code protocol.Re
 		if _, err := c.route(ctx, q.Topic); err != nil {
 			return nil, err
 		}
+	}
+	addr := c.routes.master(q.BrokerName)
+	resp, err := c.callMaster(ctx, q.BrokerName, code, header, nil)
+	var remote *protocol.RemoteError
+	if err == nil || errors.As(err, &remote) || ctx.Err() != nil {
+		return resp, err
+	}
+	// The broker may be back at another address, and nobody asks for routes of topics that are not in use.
+	if _, rerr := c.refreshRoute(ctx, q.Topic); rerr != nil || c.routes.master(q.BrokerName) == addr {
+		return resp, err
 	}
 	return c.callMaster(ctx, q.BrokerName, code, header, nil)
 }

@@ -24,7 +24,7 @@ func (b *Broker) Ready() []string {
 	if known, all := b.NameServers(); all > 0 && known == 0 {
 		not = append(not, fmt.Sprintf("none of %d name servers knows the broker, so that clients do not find it: see namesrvAddr=%v", all, c.NamesrvAddr))
 	}
-	if u, err := b.o.FS.Usage(c.StorePathCommitLog); err == nil && int(100*usedRatio(u)) > c.DiskWarning {
+	if u, err := b.o.FS.Usage(c.StorePathCommitLog); err == nil && 100*usedRatio(u) > float64(c.DiskWarning) {
 		not = append(not, fmt.Sprintf("the disk of %s is %.0f %% full, sends are refused above %d (diskSpaceWarningLevelRatio): make room", c.StorePathCommitLog, 100*usedRatio(u), c.DiskWarning))
 	}
 	if c.BrokerPermission&(protocol.PermRead|protocol.PermWrite) == 0 {

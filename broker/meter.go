@@ -71,12 +71,20 @@ type Stat struct {
 	TPS, AvgPT float64
 }
 
-// stat is the window as a whole.
-func (w meterWindow) stat(sizes bool) (s Stat) {
-	if len(w) < 2 {
+// view is the last minute, hour and day up to now.
+func (m *Meter) view(now time.Time, sizes bool) (minute, hour, day Stat) {
+	last := meterSample{now.UnixMilli(), m.calls.Load(), m.nums.Load(), m.size.Load()}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.minute.stat(last, sizes), m.hour.stat(last, sizes), m.day.stat(last, sizes)
+}
+
+// stat is the window as a whole, up to last.
+func (w meterWindow) stat(last meterSample, sizes bool) (s Stat) {
+	if len(w) == 0 {
 		return s
 	}
-	first, last := w[0], w[len(w)-1]
+	first := w[0]
 	s.Sum = last.nums - first.nums
 	if sizes {
 		s.Sum = last.size - first.size

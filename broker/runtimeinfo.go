@@ -133,11 +133,14 @@ func (p *processors) aboutDisks(t map[string]string) {
 	t["commitLogDirCapacity"] = fmt.Sprintf("Total : %s, Free : %s.", humanBytes(usage.Total), humanBytes(usage.Free))
 }
 
+// usedRatio is how full a disk is, from 0 to 1: of what an ordinary user may take, in whole percents
+// rounded up, as retention counts and Apache shows it.
 func usedRatio(u vfs.Usage) float64 {
-	if u.Total <= 0 {
-		return 0
+	used := u.Total - u.Free
+	if all := used + u.Avail; all > 0 {
+		return float64((used*100+all-1)/all) / 100
 	}
-	return float64(u.Total-u.Avail) / float64(u.Total)
+	return 0
 }
 
 // runtimeQueues are the executors that tools know, by the names that they have in the answer.

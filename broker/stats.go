@@ -55,7 +55,8 @@ type GroupStats struct {
 
 func newBrokerStats(clock func() time.Time) *BrokerStats {
 	now := clock()
-	s := &BrokerStats{Boot: now, clock: clock, topics: newShardMap[*TopicStats](), groups: newShardMap[*GroupStats](), day: now.YearDay(),
+	s := &BrokerStats{
+		Boot: now, clock: clock, topics: newShardMap[*TopicStats](), groups: newShardMap[*GroupStats](), day: now.YearDay(),
 		sendTook: newHistogram(rpcBounds), pullTook: newHistogram(rpcBounds),
 	}
 	s.sample()
@@ -226,9 +227,8 @@ func (s *BrokerStats) View(name, key string) (minute, hour, day Stat, ok bool) {
 	if !ok {
 		return minute, hour, day, false
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.minute.stat(sizes), m.hour.stat(sizes), m.day.stat(sizes), true
+	minute, hour, day = m.view(s.clock(), sizes)
+	return minute, hour, day, true
 }
 
 // TPS is messages a second over the last minute, of one of the counts that View knows.

@@ -82,7 +82,7 @@ func (m *managers) start(g *run.Group) {
 		period time.Duration
 		f      func()
 	}{
-		{"meta-flush", m.conf().FlushConsumerOffsets, func() { m.flush() }},
+		{"meta-flush", m.conf().FlushConsumerOffsets, func() { _ = m.flush() }}, // it says so in the log, and is tried again
 		{"client-expiry", expirePeriod, m.expire},
 		{"consumer-notices", noticePeriod, m.Consumers.flushNotices},
 		{"stats", statsPeriod, m.Stats.sample},

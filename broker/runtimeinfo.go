@@ -61,7 +61,7 @@ func (p *processors) aboutTraffic(t map[string]string) {
 	t["getTotalTps"] = s.rateText(func(r rateSample) int64 { return r.found + r.miss })
 	transferred := s.rateText(func(r rateSample) int64 { return r.transferred })
 	t["getTransferredTps"] = transferred
-	t["getTransferedTps"] = transferred //nolint:misspell // tools of 4.9 read it so
+	t["getTransferedTps"] = transferred // tools of 4.9 read it so
 
 	put, get := s.put.Nums(), s.get.Nums()
 	s.mu.Lock()

@@ -134,7 +134,7 @@ func TestTopicPutAndDelete(t *testing.T) {
 		t.Helper()
 		require.NoError(t, err)
 		require.Equal(t, want, told)
-		require.EqualValues(t, v+int64(want), m.Topics.DataVersion().Counter)
+		require.Equal(t, v+int64(want), m.Topics.DataVersion().Counter)
 	}
 	a := protocol.NewTopicConfig("T", 4)
 	step(1, m.Topics.Put(t.Context(), a))

@@ -36,32 +36,53 @@ func (cs *connState) park(req *protocol.Command) {
 // maxParked bounds the requests that a connection may leave waiting.
 const maxParked = 4096
 
-// take removes the first parked send; without one, sends go the short way again.
-func (p parkedSends) take() *protocol.Command {
+// take removes all parked sends; without any, sends go the short way again.
+func (p parkedSends) take() []*protocol.Command {
 	cs := p.cs
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	if len(cs.parked) == 0 {
-		cs.parked = nil
+	all := cs.parked
+	cs.parked = nil
+	if len(all) == 0 {
 		cs.parking.Store(false)
-		return nil
 	}
-	req := cs.parked[0]
-	cs.parked[0] = nil
-	cs.parked = cs.parked[1:]
-	return req
+	return all
 }
 
 func (p parkedSends) run() {
-	for req := p.take(); req != nil; req = p.take() {
-		p.cs.b.sendSlowly(p.cs, req)
+	b := p.cs.b
+	for all := p.take(); len(all) > 0; all = p.take() {
+		b.createTopics(all)
+		for _, req := range all {
+			b.sendSlowly(p.cs, req)
+		}
 	}
 }
 
 func (p parkedSends) refuse(cause string) {
-	for req := p.take(); req != nil; req = p.take() {
-		p.cs.b.refuseSend(p.cs, req, refuse(protocol.ResponseSystemBusy, cause))
+	for all := p.take(); len(all) > 0; all = p.take() {
+		for _, req := range all {
+			p.cs.b.refuseSend(p.cs, req, refuse(protocol.ResponseSystemBusy, cause))
+		}
 	}
+}
+
+// createTopics creates the topics that several sends wait for, so that they wait for the disk once.
+func (b *Broker) createTopics(reqs []*protocol.Command) {
+	if len(reqs) == 1 {
+		return
+	}
+	var wishes []topicWish
+	for _, req := range reqs {
+		var h protocol.SendHeader
+		if protocol.ParseSendHeader(req, &h) != nil {
+			continue
+		}
+		if topic, no := b.checkSend(&h); topic == nil && no == nil {
+			wishes = append(wishes, topicWish{string(h.Topic), string(h.DefaultTopic), h.DefaultTopicQueueNums, h.UnitMode})
+		}
+	}
+	b.Topics.createAllOnSend(b.group.Context(), wishes)
 }
 
 // sendSlowly is serveSend where blocking is allowed.

@@ -225,25 +225,53 @@ func (m *TopicConfigManager) SystemTopics() []string {
 // Errors: [ErrTopicNotExist] when the template is not there or does not allow it; a remark for a bad
 // name; that of the save: the topic is there then, but may not survive a restart. It blocks on the disk.
 func (m *TopicConfigManager) CreateOnSend(ctx context.Context, topic, defaultTopic string, clientQueueNums int32, unit bool) (*protocol.TopicConfig, error) {
-	if err := validateTopic(topic); err != nil {
+	c, created, err := m.createOnSend(topic, defaultTopic, clientQueueNums, unit)
+	switch {
+	case err != nil:
 		return nil, err
+	case !created:
+		return c, m.saver.save() // whoever was faster may still be at it
+	}
+	return c, m.publish(ctx, c)
+}
+
+// createOnSend is CreateOnSend without the disk, and says whether there is something to publish.
+func (m *TopicConfigManager) createOnSend(topic, defaultTopic string, clientQueueNums int32, unit bool) (c *protocol.TopicConfig, created bool, err error) {
+	if err := validateTopic(topic); err != nil {
+		return nil, false, err
 	}
 	m.creating.Lock()
-	c := m.Get(topic)
-	created := c == nil
-	if created {
-		if c = m.fromTemplate(topic, defaultTopic, clientQueueNums, unit); c == nil {
-			m.creating.Unlock()
-			return nil, fmt.Errorf("%w: %s, create it, or let %s allow it (autoCreateTopicEnable=true)", ErrTopicNotExist, topic, defaultTopic)
-		}
-		m.change(c)
+	defer m.creating.Unlock()
+	if c = m.Get(topic); c != nil {
+		return c, false, nil
 	}
-	m.creating.Unlock()
-	if !created {
-		return c, nil
+	if c = m.fromTemplate(topic, defaultTopic, clientQueueNums, unit); c == nil {
+		return nil, false, fmt.Errorf("%w: %s, create it, or let %s allow it (autoCreateTopicEnable=true)", ErrTopicNotExist, topic, defaultTopic)
 	}
+	m.change(c)
 	m.log.Info("topic created by a message", "topic", topic, "template", defaultTopic, "queues", c.WriteQueueNums)
-	return c, m.publish(ctx, c)
+	return c, true, nil
+}
+
+// topicWish is a topic that a message wants created.
+type topicWish struct {
+	topic, defaultTopic string
+	clientQueueNums     int32
+	unit                bool
+}
+
+// createAllOnSend creates those of many topics that may be created, with one write and one registration
+// for all. What went wrong, CreateOnSend of that topic tells.
+func (m *TopicConfigManager) createAllOnSend(ctx context.Context, wishes []topicWish) {
+	var all []*protocol.TopicConfig
+	for _, w := range wishes {
+		if c, created, err := m.createOnSend(w.topic, w.defaultTopic, w.clientQueueNums, w.unit); err == nil && created {
+			all = append(all, c)
+		}
+	}
+	if len(all) > 0 {
+		_ = m.publish(ctx, all...) // it is in the log, and comes again with the message
+	}
 }
 
 func (m *TopicConfigManager) fromTemplate(topic, defaultTopic string, clientQueueNums int32, unit bool) *protocol.TopicConfig {

@@ -7,10 +7,12 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"rmq/internal/vfs"
+	"rmq/remoting"
 	"rmq/remoting/protocol"
 )
 
@@ -240,4 +242,53 @@ func TestManagersHotPathAllocs(t *testing.T) {
 		m.Stats.Pulled(m.Stats.Group(group, topic), 3, 1, 100, 1)
 		m.Stats.Topic(topic)
 	}))
+}
+
+// gatedMetaLog holds saves of topics back while it is closed.
+type gatedMetaLog struct {
+	memMetaLog
+	gate chan struct{}
+}
+
+func (m *gatedMetaLog) Save(name string, b []byte) error {
+	if name == topicsName && m.gate != nil {
+		<-m.gate
+	}
+	return m.memMetaLog.Save(name, b)
+}
+
+// Messages to many new topics that come together wait for the disk twice, not once each.
+func TestNewTopicsShareWrites(t *testing.T) {
+	meta := &gatedMetaLog{memMetaLog: memMetaLog{docs: map[string][]byte{}}}
+	b := startBroker(t, Options{Settings: settings(t, t.TempDir()), Meta: meta})
+	p := connect(t, b)
+	meta.gate = make(chan struct{})
+	const topics = 500
+	var answered sync.WaitGroup
+	for i := range topics {
+		answered.Add(1)
+		require.NoError(t, p.conn.Start(&remoting.Call{Request: sendRequest(fmt.Sprint("T", i), 0, "x"), Timeout: time.Minute, Done: func(c *remoting.Call) {
+			defer answered.Done()
+			if c.Err != nil || c.Response.Code != 0 {
+				t.Errorf("topic %d: %v", i, c.Err)
+			}
+		}}))
+	}
+	p.conn.Flush()
+	require.Eventually(t, func() bool { // the first is being created, the others wait
+		waiting := 0
+		b.conns.Range(func(k, _ any) bool {
+			cs := k.(*connState)
+			cs.mu.Lock()
+			defer cs.mu.Unlock()
+			waiting = len(cs.parked)
+			return true
+		})
+		return b.Topics.Get("T0") != nil && waiting+b.Topics.Len() >= topics
+	}, eventually, tick)
+	before := meta.saves
+	close(meta.gate)
+	answered.Wait()
+	require.LessOrEqual(t, meta.saves-before, 10)
+	require.NotNil(t, b.Topics.Get("T499"))
 }

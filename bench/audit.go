@@ -29,8 +29,8 @@ type Auditor struct {
 	runID   uint64
 	workers int
 	lanes   int64
-	run     int64 // messages that go by one way before the next one's turn
-	noScan  bool
+	run     int64  // messages that go by one way before the next one's turn
+	noScan  string // why the log is not scanned
 	acked   *seqSet
 	sent    int64 // no sequence reaches this
 
@@ -100,8 +100,7 @@ func (a *Auditor) Scan(pos int64, b []byte) {
 
 // NoScan says that the log cannot be scanned, and why: what the queues hold decides alone.
 func (a *Auditor) NoScan(why string) {
-	a.noScan = true
-	a.say("%s", why)
+	a.noScan = why
 }
 
 // ScanEnded says where a scan of the log stopped before its end.
@@ -145,7 +144,7 @@ func (a *Auditor) say(format string, args ...any) {
 func (a *Auditor) outcome() *results.Verify {
 	v := &results.Verify{
 		ByQueue: a.foundQ.Load(), ByScan: a.foundS.Load(), Duplicated: a.dupQ.Load() + a.dupS.Load(),
-		Corrupted: a.corrupt.Load() + a.unknown.Load(), Reordered: a.reordered.Load(), Note: a.note,
+		Corrupted: a.corrupt.Load() + a.unknown.Load(), Reordered: a.reordered.Load(), NoScan: a.noScan, Note: a.note,
 	}
 	for i := range a.byQueue {
 		var acked uint64
@@ -153,7 +152,7 @@ func (a *Auditor) outcome() *results.Verify {
 			acked = a.acked.words[i]
 		}
 		q, s := a.byQueue[i].Load(), a.byScan[i].Load()
-		if a.noScan {
+		if a.noScan != "" {
 			s = q
 		}
 		v.Acked += int64(bits.OnesCount64(acked))

@@ -18,6 +18,11 @@ type Driver interface {
 	Open(ctx context.Context, c Config) (Session, error)
 }
 
+// Shared is a driver whose target may hold what others have sent: topics get names of their own.
+type Shared interface {
+	Shared() bool
+}
+
 // Config is what a driver is told.
 type Config struct {
 	Cell         results.Cell

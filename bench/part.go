@@ -69,8 +69,12 @@ func (p *partRun) do(ctx context.Context) (_ *outcome, err error) {
 	}
 	w := p.wl
 	topics := make([]string, w.Cell.Topics)
+	prefix := "BenchTopic"
+	if s, ok := p.driver.(Shared); ok && s.Shared() {
+		prefix = fmt.Sprintf("Bench%016X_", p.runID)
+	}
 	for i := range topics {
-		topics[i] = fmt.Sprintf("BenchTopic%05d", i)
+		topics[i] = fmt.Sprintf("%s%05d", prefix, i)
 	}
 
 	endPhase := p.phase(results.PhasePrepare)

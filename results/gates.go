@@ -161,9 +161,11 @@ func verifyGate(l *gateList, v *Verify) {
 	g := l.add("verify", fmt.Sprintf("%d acked, %d by queue, %d by scan", v.Acked, v.ByQueue, v.ByScan), limit, v.OK())
 	if g.Status == GateFailed {
 		g.Note = fmt.Sprintf("lost %d, duplicated %d, corrupted %d, reordered %d", v.Lost, v.Duplicated, v.Corrupted, v.Reordered)
-		if v.ByQueue != v.ByScan {
+		if v.NoScan == "" && v.ByQueue != v.ByScan {
 			g.Note += "; the two counts differ"
 		}
+	} else if v.NoScan != "" {
+		g.Note = v.NoScan
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"rmq/internal/run"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
+	"rmq/results"
 )
 
 // cluster is what is loaded: children of this process, or somebody else's.
@@ -25,6 +27,7 @@ type cluster struct {
 	brokers  []string // masters
 	topology string
 	config   map[string]string
+	namesrv  string   // of ours
 	children []*child // in the order of their start
 	store    string   // directory of the store of a broker of ours
 }
@@ -47,17 +50,26 @@ func startChild(dir, name string, cmd *exec.Cmd) (*child, error) {
 	}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	err = cmd.Start()
-	_ = out.Close() // the child has it
-	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
-	}
+	started := make(chan error, 1)
 	c.reaper = run.New(context.Background(), "wire/"+name)
 	c.reaper.Go("reaper", func(context.Context) error {
-		c.err = cmd.Wait()
-		close(c.done)
+		// The kernel sends Pdeathsig when the thread ends that started the child; those of the pacing
+		// workers do end.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(c.done)
+		err := cmd.Start()
+		_ = out.Close() // the child has it
+		started <- err
+		if err == nil {
+			c.err = cmd.Wait()
+		}
 		return nil
 	})
+	if err := <-started; err != nil {
+		_ = c.reaper.Wait() // it returns nil
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
 	return c, nil
 }
 
@@ -194,10 +206,28 @@ func startBroker(ctx context.Context, d Driver, c bench.Config) (_ *cluster, err
 	if _, err := cl.launch(ctx, d, c.Dir, "mqbroker", broker, protocol.RequestGetBrokerRuntimeInfo, "-c", conf); err != nil {
 		return nil, err
 	}
-	cl.brokers = []string{broker}
+	cl.brokers, cl.namesrv = []string{broker}, ns
 	cl.config = brokerConfig(ctx, broker)
 	return cl, nil
 }
+
+// Cluster is a NameServer and a broker of ours that run until Stop.
+type Cluster struct {
+	NameServer string
+	cl         *cluster
+}
+
+// Launch starts a cluster with its files in dir.
+func Launch(ctx context.Context, d Driver, dir string) (*Cluster, error) {
+	cl, err := startBroker(ctx, d, bench.Config{Dir: dir, Cell: results.Cell{Flush: "async", Write: "pwrite"}})
+	if err != nil {
+		return nil, err
+	}
+	return &Cluster{cl.namesrv, cl}, nil
+}
+
+// Stop ends the processes.
+func (c *Cluster) Stop() error { return c.cl.stop() }
 
 // relaunch starts the last child again, as it was.
 func (cl *cluster) relaunch(ctx context.Context, dir string) error {

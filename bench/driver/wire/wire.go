@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,9 @@ func (d Driver) Name() string {
 	}
 	return "wire"
 }
+
+// Shared implements [bench.Shared].
+func (d Driver) Shared() bool { return d.Target != "" }
 
 // Factors of a cell that only this driver has, in [results.Cell].Extra.
 const (
@@ -149,6 +153,29 @@ func (s *session) makeTopics(ctx context.Context) error {
 	return nil
 }
 
+// removeTopics takes the topics out of somebody else's cluster.
+func (s *session) removeTopics() error {
+	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
+	defer cancel()
+	var errs []error
+	for _, topic := range s.cell.Topics {
+		for _, addr := range s.cluster.brokers {
+			req := protocol.NewRequest(protocol.RequestDeleteTopicInBroker)
+			protocol.EncodeExt(req, protocol.TopicHeader{Topic: topic})
+			errs = append(errs, ask(ctx, s.client, addr, req, nil))
+		}
+		for ns := range strings.SplitSeq(s.driver.Target, ";") {
+			req := protocol.NewRequest(protocol.RequestDeleteTopicInNameServer)
+			protocol.EncodeExt(req, protocol.DeleteTopicInNameServerHeader{Topic: topic})
+			errs = append(errs, ask(ctx, s.client, strings.TrimSpace(ns), req, nil))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return fmt.Errorf("remove topics: %w", err)
+		}
+	}
+	return nil
+}
+
 // Counters implements [bench.Session].
 func (s *session) Counters() bench.Counters {
 	c := bench.Counters{LogBytes: s.bytes.Load()}
@@ -234,6 +261,9 @@ func ask(ctx context.Context, client *remoting.Client, addr string, req *protoco
 func (s *session) Close() error {
 	var errs []error
 	s.tail.stop()
+	if s.cluster != nil && s.driver.Shared() {
+		errs = append(errs, s.removeTopics())
+	}
 	errs = append(errs, s.client.Close())
 	if s.cluster != nil {
 		errs = append(errs, s.cluster.stop())

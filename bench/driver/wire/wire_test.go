@@ -1,0 +1,131 @@
+package wire_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"rmq/bench"
+	"rmq/bench/driver/wire"
+	"rmq/results"
+)
+
+// programs is where the tests have built our programs.
+var programs string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if programs, err = os.MkdirTemp("", "wire"); err != nil {
+			panic(err)
+		}
+		defer func() { _ = os.RemoveAll(programs) }() // what is left is in a temporary directory
+		if out, err := exec.Command("go", "build", "-o", programs+"/", "rmq/cmd/...").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+			return 1
+		}
+		code := m.Run()
+		if err := goleak.Find(); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	}())
+}
+
+func plan(t *testing.T, d bench.Driver, cells ...results.Cell) bench.Plan {
+	t.Helper()
+	for i := range cells {
+		c := &cells[i]
+		c.Driver, c.Repl, c.Write, c.Arrival, c.Keys, c.Entropy = d.Name(), "none", "pwrite", "uniform", "uniform", 1
+		c.Queues, c.SizeBytes = 3, 512
+	}
+	return bench.Plan{
+		Cells: cells, Reps: 1, OutDir: filepath.Join(t.TempDir(), "run"),
+		Base: bench.Workload{
+			Duration: 300 * time.Millisecond, Warmup: 50 * time.Millisecond, Grace: 20 * time.Second, Seed: 3, Workers: 1,
+			MaxBytes: 16 << 20, SegmentBytes: 4 << 20,
+		},
+		Drivers: map[string]bench.Driver{d.Name(): d},
+	}
+}
+
+// measured runs a plan and returns the results of all parts.
+func measured(t *testing.T, p bench.Plan) []*results.Result {
+	t.Helper()
+	st, err := bench.Run(t.Context(), p)
+	require.NoError(t, err)
+	run, err := st.Load()
+	require.NoError(t, err)
+	var all []*results.Result
+	for _, c := range run.Cells {
+		for _, r := range c.Reps[0].Parts() {
+			require.Positive(t, r.Counts.Acked, c.Cell.ID())
+			require.Zero(t, r.Counts.FailedTotal(), "%s: %v", c.Cell.ID(), r.Counts.Failed)
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// Proves that everything a broker of ours acknowledges over TCP is there after its restart, by queue
+// offset and by scan, in order; single messages and batches, both flush modes and header encodings, with
+// consumers that get all of it.
+func TestBrokerKeepsWhatItAcknowledges(t *testing.T) {
+	p := plan(t, wire.Driver{BinDir: programs},
+		results.Cell{Flush: "async", Topics: 4, Producers: 3, Window: 16, Consumers: 2},
+		results.Cell{Flush: "sync", Topics: 1, Producers: 2, Window: 8, Extra: map[string]string{wire.FactorBatch: "5"}},
+		results.Cell{Flush: "sync", Topics: 2, Producers: 1, Window: 1, Rate: "500", Extra: map[string]string{wire.FactorHeader: "binary"}})
+	for _, r := range measured(t, p) {
+		require.NotNil(t, r.Verify)
+		require.True(t, r.Verify.OK(), "%+v", r.Verify)
+		require.Equal(t, r.Verify.ByQueue, r.Verify.Acked+r.Verify.Unacked)
+		require.NotNil(t, r.Resources.TargetCPUS)
+		require.Positive(t, r.Resources.TargetRSSAnonMaxBytes)
+		require.NotNil(t, r.Resources.EngineWrites)
+		if r.Latency.EndToEnd != nil {
+			require.Positive(t, r.Counts.Consumed)
+			// Those in flight at either end of the window count on one side only.
+			require.InDelta(t, r.Counts.Acked, r.Latency.EndToEnd.N, 2*3*16, "every message has been consumed once")
+		}
+	}
+}
+
+// Proves that a run against a cluster that is there leaves it as it was, and reads its messages back
+// through the queues alone.
+func TestTarget(t *testing.T) {
+	home := t.TempDir()
+	cl, err := wire.Launch(t.Context(), wire.Driver{BinDir: programs}, home)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, cl.Stop()) }()
+	for range 2 {
+		p := plan(t, wire.Driver{Target: cl.NameServer}, results.Cell{Flush: "async", Topics: 2, Producers: 2, Window: 4, Rate: "max"})
+		for _, r := range measured(t, p) {
+			require.True(t, r.Verify.OK(), "%+v", r.Verify)
+			require.Zero(t, r.Verify.ByScan)
+			require.NotEmpty(t, r.Verify.NoScan)
+		}
+	}
+}
+
+// Proves that the null server takes messages and that nothing is read back from it.
+func TestNullServer(t *testing.T) {
+	for _, r := range measured(t, plan(t, wire.Driver{Null: true, BinDir: programs}, results.Cell{Flush: "async", Topics: 1, Producers: 2, Window: 8, Rate: "max"})) {
+		require.Nil(t, r.Verify)
+		require.Equal(t, results.ClassD0, r.Class)
+	}
+}
+
+// Proves that what is missing is named with the way out.
+func TestNothingThere(t *testing.T) {
+	_, err := bench.Run(t.Context(), plan(t, wire.Driver{BinDir: t.TempDir()}, results.Cell{Flush: "async", Topics: 1, Producers: 1, Window: 1, Rate: "max"}))
+	require.ErrorContains(t, err, "make build")
+	_, err = bench.Run(t.Context(), plan(t, wire.Driver{Target: "127.0.0.1:1"}, results.Cell{Flush: "async", Topics: 1, Producers: 1, Window: 1, Rate: "max"}))
+	require.ErrorContains(t, err, "--target=127.0.0.1:1")
+}

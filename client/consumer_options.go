@@ -151,7 +151,7 @@ func (o *PushConsumerOptions) Validate() error {
 		errs = append(errs, fmt.Errorf("LockInterval is %v: a lock is trusted for %v only, renew it more often", o.LockInterval, lockTrust))
 	}
 	if o.Model != Clustering && o.Model != Broadcasting {
-		errs = append(errs, fmt.Errorf("Model is %v: give Clustering or Broadcasting", o.Model))
+		errs = append(errs, fmt.Errorf("the Model is %v: give Clustering or Broadcasting", o.Model))
 	}
 	return errors.Join(errs...)
 }

@@ -117,10 +117,9 @@ func (m *Message) check(maxBytes int) error {
 	return nil
 }
 
-// encodeProperties appends the property string of m.
-func (m *Message) encodeProperties(dst []byte, uniqueKey string) ([]byte, error) {
-	start := len(dst)
-	dst = message.AppendProperty(dst, message.PropUniqKey, uniqueKey)
+// encodeProperties is the property string of m.
+func (m *Message) encodeProperties(uniqueKey string) ([]byte, error) {
+	dst := message.AppendProperty([]byte(nil), message.PropUniqKey, uniqueKey)
 	if m.Tags != "" {
 		dst = message.AppendProperty(dst, message.PropTags, m.Tags)
 	}
@@ -139,7 +138,7 @@ func (m *Message) encodeProperties(dst []byte, uniqueKey string) ([]byte, error)
 			dst = message.AppendProperty(dst, name, m.Properties[name])
 		}
 	}
-	if n := len(dst) - start; n > message.MaxPropertiesBytes {
+	if n := len(dst); n > message.MaxPropertiesBytes {
 		return nil, &LimitError{"message properties", fmt.Sprintf("take %d bytes, more than the limit of %d", n, message.MaxPropertiesBytes),
 			"put less into keys and properties, more into the body"}
 	}

@@ -31,6 +31,7 @@ func (c *Client) callNameServer(ctx context.Context, code protocol.RequestCode, 
 			return resp, err
 		}
 		errs = append(errs, err)
+		s.current.CompareAndSwap(int32(at), int32((at+1)%len(s.addrs))) // even if there is no time left to ask it now
 		if ctx.Err() != nil {
 			break
 		}

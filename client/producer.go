@@ -65,7 +65,7 @@ func (o *ProducerOptions) Validate() error {
 	switch o.Compression {
 	case protocol.CompressionZlib, protocol.CompressionLZ4, protocol.CompressionZstd:
 	default:
-		errs = append(errs, fmt.Errorf("Compression is %v: give protocol.CompressionZlib, CompressionLZ4 or CompressionZstd", o.Compression))
+		errs = append(errs, fmt.Errorf("the Compression is %v: give protocol.CompressionZlib, CompressionLZ4 or CompressionZstd", o.Compression))
 	}
 	return errors.Join(errs...)
 }
@@ -94,11 +94,11 @@ type SendStatus int
 const (
 	// SendOK is all that the broker was configured to do.
 	SendOK SendStatus = iota
-	// SendFlushDiskTimeout: stored, but not known to be on disk.
+	// SendFlushDiskTimeout says that it is stored, but not known to be on disk.
 	SendFlushDiskTimeout
-	// SendFlushSlaveTimeout: stored, but not known to be on a slave.
+	// SendFlushSlaveTimeout says that it is stored, but not known to be on a slave.
 	SendFlushSlaveTimeout
-	// SendSlaveNotAvailable: stored, and there is no slave.
+	// SendSlaveNotAvailable says that it is stored, and that there is no slave.
 	SendSlaveNotAvailable
 )
 
@@ -255,7 +255,7 @@ func (p *Producer) prepare(m *Message, opts []SendOption) (*sending, error) {
 	}
 	s := &sending{msg: m, id: p.c.keys.next(time.Now()), body: m.Body}
 	var err error
-	if s.props, err = m.encodeProperties(nil, s.id); err != nil {
+	if s.props, err = m.encodeProperties(s.id); err != nil {
 		return nil, err
 	}
 	if p.opt.CompressBytes >= 0 && len(m.Body) >= p.opt.CompressBytes {
@@ -291,7 +291,7 @@ func (p *Producer) prepareBatch(msgs []*Message, opts []SendOption) (*sending, e
 			return nil, fmt.Errorf("message %d: %w", i, err)
 		}
 		ids[i] = p.c.keys.next(time.Now())
-		props, err := m.encodeProperties(nil, ids[i])
+		props, err := m.encodeProperties(ids[i])
 		if err != nil {
 			return nil, fmt.Errorf("message %d: %w", i, err)
 		}
@@ -476,15 +476,19 @@ func (p *Producer) note(brokerName string, latency time.Duration) {
 	}
 }
 
-// request is the frame of a send: codes 310 and 320, which every broker since 3.2 takes.
-func (p *Producer) request(s *sending, q MessageQueue) *protocol.Command {
-	h := protocol.SendHeader{
+// header is that of a send to q.
+func (p *Producer) header(s *sending, q MessageQueue) *protocol.SendHeader {
+	return &protocol.SendHeader{
 		ProducerGroup: []byte(p.opt.Group), Topic: []byte(s.msg.Topic), DefaultTopic: []byte(defaultTopic), DefaultTopicQueueNums: int32(p.opt.NewTopicQueues),
 		QueueID: q.QueueID, SysFlag: s.sysFlag, BornMillis: time.Now().UnixMilli(), Flag: s.msg.Flag, Properties: s.props, Batch: s.batch,
 	}
-	return p.c.sendRequest(&h, s.body)
 }
 
+func (p *Producer) request(s *sending, q MessageQueue) *protocol.Command {
+	return p.c.sendRequest(p.header(s, q), s.body)
+}
+
+// sendRequest is a send as a command: codes 310 and 320, which every broker since 3.2 takes.
 func (c *Client) sendRequest(h *protocol.SendHeader, body []byte) *protocol.Command {
 	code := protocol.RequestSendMessageV2
 	if h.Batch {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"rmq/remoting"
+	"rmq/remoting/protocol"
 )
 
 // SendCallback gets the outcome of an asynchronous send, as [Producer.Send] would return it.
@@ -92,7 +93,11 @@ func (a *async) startNow() bool {
 	a.s.last = q
 	a.s.attempts--
 	a.queue, a.addr, a.began = q, addr, time.Now()
-	a.call = remoting.Call{Request: a.p.request(a.s, q), Timeout: a.p.opt.AttemptTimeout, Done: a.answered}
+	h := a.p.header(a.s, q)
+	a.call = remoting.Call{Timeout: a.p.opt.AttemptTimeout, Done: a.answered, Build: func(dst []byte, opaque int32) []byte {
+		dst = protocol.AppendSendRequest(dst, protocol.RequestSendMessageV2, opaque, 0, a.p.c.opt.Serialize, h, len(a.s.body))
+		return append(dst, a.s.body...)
+	}}
 	if err := conn.Start(&a.call); err != nil {
 		a.s.attempts++
 		return false

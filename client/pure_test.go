@@ -61,7 +61,7 @@ func TestAllocateAveragelyFollowsJavasFormula(t *testing.T) {
 			for i, id := range ids {
 				from, to := java(queues, clients, i)
 				mine := AllocateAveragely(id, all, ids)
-				require.Equal(t, len(all[from:to]), len(mine), "%d queues, %d clients, client %d", queues, clients, i)
+				require.Len(t, mine, to-from, "%d queues, %d clients, client %d", queues, clients, i)
 				require.Equal(t, append([]MessageQueue{}, all[from:to]...), append([]MessageQueue{}, mine...))
 				got = append(got, mine...)
 			}
@@ -148,7 +148,7 @@ func TestProcessQueueTakesInOrder(t *testing.T) {
 	commit, ok := p.done(msgs[:1])
 	require.True(t, ok)
 	require.EqualValues(t, 6, commit)
-	require.True(t, !p.skipTo(20), "messages are held")
+	require.False(t, p.skipTo(20), "messages are held")
 	commit, _ = p.done(msgs[1:])
 	require.EqualValues(t, 20, commit, "what was filtered behind them is through too")
 	p.drop()
@@ -245,7 +245,7 @@ func TestMessageCheck(t *testing.T) {
 	require.NoError(t, long.check(10), "retry topics may be longer")
 	big := ok()
 	big.Properties = map[string]string{"p": strings.Repeat("v", message.MaxPropertiesBytes)}
-	_, err := big.encodeProperties(nil, "ID")
+	_, err := big.encodeProperties("ID")
 	require.ErrorContains(t, err, "more than the limit of 32767")
 }
 
@@ -254,7 +254,7 @@ func TestDecodeMessages(t *testing.T) {
 	sent := &Message{Topic: "T", Body: bytes.Repeat([]byte("body "), 2000), Tags: "a", Keys: []string{"k1", "k2"}, Flag: 7, Properties: map[string]string{"p": "v"}}
 	var log []byte
 	for i, how := range []protocol.Compression{0, protocol.CompressionZlib, protocol.CompressionLZ4, protocol.CompressionZstd} {
-		props, err := sent.encodeProperties(nil, fmt.Sprintf("ID%d", i))
+		props, err := sent.encodeProperties(fmt.Sprintf("ID%d", i))
 		require.NoError(t, err)
 		m := &message.Message{
 			Topic: "T", QueueID: 3, Flag: 7, BornTimestamp: 1000, BornHost: netip.MustParseAddrPort("10.0.0.1:1"), StoreHost: netip.MustParseAddrPort("10.0.0.2:2"),
@@ -399,7 +399,7 @@ func TestFileOffsets(t *testing.T) {
 	require.NoError(t, s.persist(ctx, false))
 	b, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, `{"offsetTable":{{"brokerName":"b","queueId":1,"topic":"T"}:9}}`, string(b))
+	require.Equal(t, []byte(`{"offsetTable":{{"brokerName":"b","queueId":1,"topic":"T"}:9}}`), b)
 	require.NoError(t, os.WriteFile(path, b[:20], 0o600))
 	s, err = openFileOffsets(path)
 	require.NoError(t, err)
@@ -436,7 +436,8 @@ func TestClientID(t *testing.T) {
 	ip := netip.MustParseAddr("10.0.0.1")
 	require.Equal(t, "10.0.0.1@x", clientID(Options{IP: ip, Instance: "x"}))
 	require.Equal(t, "10.0.0.1@x@unit", clientID(Options{IP: ip, Instance: "x", Unit: "unit"}))
-	require.NotEqual(t, clientID(Options{IP: ip}), clientID(Options{IP: ip}))
+	first := clientID(Options{IP: ip})
+	require.NotEqual(t, first, clientID(Options{IP: ip}))
 	require.Equal(t, 1, DelayLevel(time.Millisecond))
 	require.Equal(t, 5, DelayLevel(time.Minute))
 	require.Equal(t, 18, DelayLevel(5*time.Hour))

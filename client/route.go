@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strconv"
@@ -220,6 +221,7 @@ func (c *Client) publishRoute(ctx context.Context, topic string, queues int) (*t
 // newTopicRoute works out the queues of a topic, in Java's order: by broker name, then number.
 func newTopicRoute(topic string, data *protocol.TopicRouteData) *topicRoute {
 	r := &topicRoute{data: data, turn: new(atomic.Uint32)}
+	r.turn.Store(rand.Uint32()) // not all short-lived producers begin with the first queue
 	masters := map[string]bool{}
 	for _, b := range data.BrokerDatas {
 		masters[b.BrokerName] = b.BrokerAddrs[masterID] != ""

@@ -1,10 +1,6 @@
 package client
 
-import (
-	"math/rand/v2"
-
-	"rmq/message"
-)
+import "rmq/message"
 
 // QueueSelector chooses among the queues of a topic, which come in the same order every time: by broker
 // name, then number. The slice belongs to the client. An error ends the send.
@@ -59,6 +55,3 @@ func (r *topicRoute) inTurn(avoid string, usable func(brokerName string) bool) M
 	}
 	return r.publish[r.turn.Add(1)%uint32(len(r.publish))]
 }
-
-// newTurn begins at a random queue, so that short-lived producers do not all fill the first.
-func newTurn() uint32 { return rand.Uint32() }

@@ -341,6 +341,7 @@ func (c *Config) reviewStore(r *config.Review) {
 		}
 		r.Refuse(key, "a commit log lies in one directory here: move all its files into the one of storePathCommitLog")
 	}
+	c.reviewDirectories(r)
 	for _, p := range []struct{ key, path, name, note string }{
 		{"storeCheckpoint", c.StoreCheckpoint, "checkpoint", "it stays at %s, as in Apache"},
 		{"abortFile", c.AbortFile, "abort", "it stays at %s, as in Apache"},
@@ -376,6 +377,24 @@ func (c *Config) reviewStore(r *config.Review) {
 	}
 	if c.StoreType != "default" {
 		r.Refuse("storeType", "there is no other store than default here")
+	}
+}
+
+// reviewDirectories refuses parts of the store that would find the files of another part among theirs.
+func (c *Config) reviewDirectories(r *config.Review) {
+	parts := []struct{ key, dir string }{
+		{"storePathRootDir", c.StorePathRootDir}, {"storePathCommitLog", c.StorePathCommitLog}, {"storePathConsumeQueue", c.StorePathConsumeQueue},
+		{"storePathIndex", c.StorePathIndex},
+	}
+	for i, p := range parts {
+		for _, q := range parts[:i] {
+			a, b := path.Clean(p.dir), path.Clean(q.dir)
+			inRoot := q.key == "storePathRootDir" && a != b
+			if a == b || !inRoot && strings.HasPrefix(a, b+"/") || strings.HasPrefix(b, a+"/") {
+				r.Refuse(p.key, "it must not be the directory of "+q.key+" nor lie within it or around it: "+b)
+				return
+			}
+		}
 	}
 }
 

@@ -368,20 +368,29 @@ func (n *node) page(t *testing.T, path string) (int, string) {
 type usage struct {
 	goroutines, descriptors int
 	anonBytes               int64 // RssAnon
+	liveBytes               int64 // of the heap, after a collection
 }
 
-var goroutineTotal = regexp.MustCompile(`goroutine profile: total (\d+)`)
+var (
+	goroutineTotal = regexp.MustCompile(`goroutine profile: total (\d+)`)
+	heapLive       = regexp.MustCompile(`# HeapAlloc = (\d+)`)
+)
 
 func (n *node) usage(t *testing.T) usage {
 	t.Helper()
-	_, text := n.page(t, "/debug/pprof/goroutine?debug=1")
-	m := goroutineTotal.FindStringSubmatch(text)
-	require.NotNil(t, m, "%.200s", text)
-	goroutines, err := strconv.Atoi(m[1])
-	require.NoError(t, err)
+	number := func(path string, pattern *regexp.Regexp) int64 {
+		_, text := n.page(t, path)
+		m := pattern.FindStringSubmatch(text)
+		require.NotNil(t, m, "%.200s", text)
+		v, err := strconv.ParseInt(m[1], 10, 64)
+		require.NoError(t, err)
+		return v
+	}
+	goroutines := number("/debug/pprof/goroutine?debug=1", goroutineTotal)
+	live := number("/debug/pprof/heap?debug=1&gc=1", heapLive)
 	fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", n.cmd.Process.Pid))
 	require.NoError(t, err)
-	return usage{goroutines, len(fds), n.anonBytes(t)}
+	return usage{int(goroutines), len(fds), n.anonBytes(t), live}
 }
 
 // anonBytes is RssAnon of the process.

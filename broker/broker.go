@@ -257,6 +257,9 @@ func (b *Broker) openStore(ctx context.Context) error {
 	if errors.As(err, &held) {
 		return fmt.Errorf("open the store: %w: end it, or set another storePathRootDir", err)
 	}
+	if engine.IsFull(err) {
+		return fmt.Errorf("open the store: %w: it has to write its queues before it starts: free space, then start it again", err)
+	}
 	if err != nil {
 		return err // store may be a nil that is none
 	}

@@ -176,6 +176,7 @@ func TestStoreCodes(t *testing.T) {
 		says string
 	}{
 		{engine.ErrBusy, protocol.ResponseSystemBusy, "busy"},
+		{&engine.DiskLevelError{Percent: 91, Limit: 90, Path: "/d", Need: 10, Have: 9}, protocol.ResponseServiceNotAvailable, "the disk of /d is 91 % full, appends are refused above 90 %: need 10 free bytes, have 9"},
 		{&engine.SpaceError{Path: "/d", Need: 7, Have: 3, Err: syscall.ENOSPC}, protocol.ResponseServiceNotAvailable, "no space for /d: need 7 bytes, have 3"},
 		{&engine.FileError{Op: "write", Path: "/d", Err: syscall.ENOSPC}, protocol.ResponseServiceNotAvailable, "write /d"},
 		{engine.ErrPoisoned, protocol.ResponseServiceNotAvailable, "poisoned"},

@@ -54,6 +54,7 @@ const unknownOutcome = "[UNKNOWN_OUTCOME] "
 func storeCode(err error) (code protocol.ResponseCode, remark string, known bool) {
 	var (
 		space *engine.SpaceError
+		level *engine.DiskLevelError
 		large *engine.TooLargeError
 		limit *message.LimitError
 		batch *message.BatchError
@@ -63,7 +64,7 @@ func storeCode(err error) (code protocol.ResponseCode, remark string, known bool
 		return protocol.ResponseSuccess, "", true
 	case errors.Is(err, engine.ErrBusy):
 		return protocol.ResponseSystemBusy, "[PC_SYNCHRONIZED]broker busy: " + err.Error(), true
-	case errors.As(err, &space), engine.IsFull(err):
+	case errors.As(err, &space), errors.As(err, &level), engine.IsFull(err):
 		return protocol.ResponseServiceNotAvailable, "the disk is full: " + err.Error(), true
 	case errors.Is(err, engine.ErrPoisoned):
 		return protocol.ResponseServiceNotAvailable, err.Error(), true

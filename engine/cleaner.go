@@ -291,10 +291,27 @@ func endOf(files []segmentAge) int64 {
 }
 
 // DiskLevelError is an append refused because the disk is too full; appends resume by themselves.
-type DiskLevelError struct{ Percent, Limit int }
+type DiskLevelError struct {
+	Percent, Limit int
+	Path           string // a directory on the disk
+	Need, Have     int64  // free bytes with which appends go on, and those there are
+}
 
 func (e *DiskLevelError) Error() string {
-	return fmt.Sprintf("disk is %d %% full, appends are refused above %d %%: free space or raise diskSpaceWarningLevelRatio", e.Percent, e.Limit)
+	return fmt.Sprintf("the disk of %s is %d %% full, appends are refused above %d %%: need %d free bytes, have %d: free space or raise diskSpaceWarningLevelRatio; writes resume by themselves",
+		e.Path, e.Percent, e.Limit, e.Need, e.Have)
+}
+
+// locate says of which disk e speaks, given the usage of the directories of the store.
+func (e *DiskLevelError) locate(dirs []string, usage []vfs.Usage) {
+	fullest := 0
+	for i, u := range usage {
+		if p := usedPercent(u); p >= fullest {
+			fullest = p
+			all := u.Total - u.Free + u.Avail // as an ordinary user sees the disk
+			e.Path, e.Need, e.Have = dirs[i], all-all*int64(e.Limit)/100, u.Avail
+		}
+	}
 }
 
 // refusals keeps apart the reasons for which appends are refused, so that the end of one does not
@@ -351,9 +368,12 @@ func (t storeTarget) segments() ([]segmentAge, error) {
 	return list, nil
 }
 
+// dirs are the directories whose disks usage tells of, the one of the log last.
+func (t storeTarget) dirs() []string { return []string{t.s.o.QueueDir, t.s.o.CommitLogDir} }
+
 func (t storeTarget) usage() ([]vfs.Usage, error) {
 	var list []vfs.Usage
-	for _, dir := range []string{t.s.o.CommitLogDir, t.s.o.QueueDir} {
+	for _, dir := range t.dirs() {
 		u, err := t.s.o.FS.Usage(dir)
 		if err != nil {
 			return nil, err
@@ -395,7 +415,15 @@ func (t storeTarget) forget(pos int64) error {
 	return errors.Join(err, t.s.keeper.saveState(false))
 }
 
-func (t storeTarget) refuse(err error) { t.s.refuseAppends(refusedLevel, err) }
+func (t storeTarget) refuse(err error) {
+	var level *DiskLevelError
+	if errors.As(err, &level) {
+		if usage, err := t.usage(); err == nil {
+			level.locate(t.dirs(), usage)
+		}
+	}
+	t.s.refuseAppends(refusedLevel, err)
+}
 
 // runCleaner is the goroutine of retention.
 func (s *Store) runCleaner(ctx context.Context) error {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"math"
 	"path"
 	"sync"
@@ -134,16 +135,24 @@ func (k *keeper) run(ctx context.Context) error {
 // lost; but on a full disk appends are refused until a try succeeds.
 func (k *keeper) trouble(err error) {
 	if IsFull(err) {
-		u, _ := k.s.o.FS.Usage(k.s.o.Dir) // the figure is only for the text
-		err = &SpaceError{Path: k.s.o.Dir, Need: derivedSpace, Have: u.Avail, Err: err}
-		k.s.refuseAppends(refusedDerived, err)
+		k.s.refuseAppends(refusedDerived, k.s.spaceFor(err))
 		return
 	}
 	k.s.o.Logger.Error("checkpoint failed: it will be tried again", "err", err)
 }
 
-// derivedSpace is what a checkpoint may need at once, for the text of an error.
+// derivedSpace is what queues and index may need at once, for the text of an error.
 const derivedSpace = 64 << 20
+
+// spaceFor says what is missing where a derived file could not be written because the disk is full.
+func (s *Store) spaceFor(err error) error {
+	var space *SpaceError
+	if !IsFull(err) || errors.As(err, &space) {
+		return err
+	}
+	u, _ := s.o.FS.Usage(s.o.Dir) // the figure is only for the text
+	return &SpaceError{Path: s.o.Dir, Need: derivedSpace, Have: u.Avail, Err: err}
+}
 
 // saveState writes the state file. Called with mu held, or before anything runs.
 func (k *keeper) saveState(clean bool) error {

@@ -192,6 +192,8 @@ func TestDiskLevels(t *testing.T) {
 		_, err = s.Append(ctx, record("T", 0, nil, "k"))
 	}
 	require.Equal(t, 90, level.Limit)
+	require.Equal(t, "/s/commitlog", level.Path)
+	require.Greater(t, level.Need, level.Have)
 	require.Zero(t, s.Min())
 	require.Empty(t, cleaned)
 	hold.Release()

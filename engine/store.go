@@ -141,7 +141,7 @@ func (s *Store) start() {
 	s.group = run.New(context.Background(), "engine")
 	s.group.Go("allocator", l.alloc.Run)
 	s.disp.arrive = s.o.Events.Arrive
-	s.disp.trouble = func(err error) { s.refuseAppends(refusedDispatch, err) }
+	s.disp.trouble = func(err error) { s.refuseAppends(refusedDispatch, s.spaceFor(err)) }
 	s.group.Go("dispatcher", s.disp.run)
 	if s.o.Flush == AsyncFlush {
 		s.group.Go("flusher", l.runFlusher)

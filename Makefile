@@ -74,6 +74,7 @@ crash-short: ## a few of each; what CI runs
 
 -include test/interop/interop.mk
 -include test/interop/wire/interop.mk
+-include test/drills/drills.mk
 
 bench: ## the Go benchmarks, ready for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message ./namesrv
@@ -100,4 +101,4 @@ clean: ## remove what was built
 clean-tree:
 	@[ -z "$$(git status --porcelain)" ] || { echo "the working tree is not clean:"; git status --short; exit 1; }
 
-ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short interop-store clean-tree ## what CI runs after the tests
+ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short drills-short interop-store clean-tree ## what CI runs after the tests

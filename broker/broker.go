@@ -290,7 +290,7 @@ func (b *Broker) makeExecutors() {
 		workers, capacity int
 		limit             func() time.Duration
 	}{
-		familySend:      {c.SendThreads, c.SendQueue, live(func(c *Config) time.Duration { return max(c.SendQueueWait, registerWait+c.SendQueueWait) })},
+		familySend:      {max(c.SendThreads, many), c.SendQueue, live(func(c *Config) time.Duration { return max(c.SendQueueWait, registerWait+c.SendQueueWait) })},
 		familyPull:      {c.PullThreads, c.PullQueue, live(func(c *Config) time.Duration { return c.PullQueueWait })},
 		familyLitePull:  {c.PullThreads, c.LitePullQueue, live(func(c *Config) time.Duration { return c.LitePullQueueWait })},
 		familyQuery:     {many / 4, c.QueryQueue, nil},

@@ -56,7 +56,8 @@ type nameServer struct {
 	kick   chan struct{}
 
 	// Under Registrar.mu.
-	registered bool                             // by its present connection
+	asked      bool                             // to register, by its present connection
+	registered bool                             // so it is
 	told       int64                            // the last change that it knows
 	changed    map[string]*protocol.TopicConfig // what it does not know
 	all        bool                             // it has to be told everything
@@ -87,7 +88,7 @@ func (r *Registrar) stop(ctx context.Context) error {
 	g := run.New(ctx, "unregister")
 	r.mu.Lock()
 	for _, t := range r.targets {
-		if t.registered {
+		if t.asked {
 			g.Go(t.addr, func(ctx context.Context) error {
 				return r.unregister(ctx, t.addr)
 			})
@@ -183,7 +184,7 @@ func (r *Registrar) keep(ctx context.Context, t *nameServer) error {
 		default:
 		}
 		r.mu.Lock()
-		t.registered = false
+		t.asked, t.registered = false, false
 		clear(t.changed)
 		r.announce()
 		r.mu.Unlock()
@@ -258,7 +259,7 @@ func (r *Registrar) registerAll(ctx context.Context, t *nameServer, conn *remoti
 	r.mu.Lock()
 	upTo := r.change
 	clear(t.changed)
-	t.all = false
+	t.all, t.asked = false, true
 	r.mu.Unlock()
 	topics, version := r.topics.Snapshot()
 	return r.register(ctx, t, conn, topics, version, upTo)

@@ -116,19 +116,21 @@ func TestRegister(t *testing.T) {
 	second.await("SELF_TEST_TOPIC")
 	require.Eventually(t, func() bool { known, all := b.NameServers(); return known == 2 && all == 2 }, 10*time.Second, time.Millisecond)
 	first.mu.Lock()
+	header := first.header
+	first.mu.Unlock()
 	require.Equal(t, protocol.RegisterBrokerHeader{
 		BrokerName: "broker-a", BrokerAddr: b.advertised(), ClusterName: "DefaultCluster", HAServerAddr: "127.0.0.1:12345",
-		BodyCRC32: first.header.BodyCRC32,
-	}, first.header)
-	first.mu.Unlock()
+		BodyCRC32: header.BodyCRC32,
+	}, header)
 
 	p := connect(t, b)
 	p.send("T", 0, "x")
 	require.True(t, first.knows("T"))
 	require.True(t, second.knows("T"))
 	second.mu.Lock()
-	require.Equal(t, 1, second.full, "only the new topic is told")
+	full := second.full
 	second.mu.Unlock()
+	require.Equal(t, 1, full, "only the new topic is told")
 
 	second.stop()
 	require.Eventually(t, func() bool { known, _ := b.NameServers(); return known == 1 }, 10*time.Second, time.Millisecond)
@@ -140,8 +142,9 @@ func TestRegister(t *testing.T) {
 	require.NoError(t, stopBroker(b))
 	for _, n := range []*fakeNamesrv{first, second} {
 		n.mu.Lock()
-		require.True(t, n.gone)
+		gone := n.gone
 		n.mu.Unlock()
+		require.True(t, gone)
 	}
 }
 
@@ -175,6 +178,7 @@ func TestRegisterNames(t *testing.T) {
 	n.await("SELF_TEST_TOPIC")
 	require.Eventually(t, func() bool { known, all := r.Registered(); return known == 1 && all == 1 }, 10*time.Second, time.Millisecond)
 	n.mu.Lock()
-	require.EqualValues(t, protocol.PermRead, n.topics["SELF_TEST_TOPIC"].Perm)
+	perm := n.topics["SELF_TEST_TOPIC"].Perm
 	n.mu.Unlock()
+	require.EqualValues(t, protocol.PermRead, perm)
 }

@@ -98,7 +98,11 @@ func (p *processors) deleteTopic(_ *exchange, h *topicHeader) error {
 	}
 	ctx, cancel := createContext()
 	defer cancel()
+	c := p.Topics.Get(h.Topic)
 	_, err := p.Topics.Delete(ctx, h.Topic)
+	for id := int32(0); c != nil && id < c.ReadQueueNums; id++ {
+		p.holds.wakeQueue(h.Topic, id, func(*heldPull) bool { return true })
+	}
 	p.Offsets.RemoveTopic(h.Topic)
 	p.Stats.RemoveTopic(h.Topic)
 	return errors.Join(err, p.Offsets.Save(), p.store.RemoveTopic(h.Topic))

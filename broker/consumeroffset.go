@@ -267,6 +267,20 @@ func (m *ConsumerOffsetManager) TakeReset(group, topic []byte, queueID int32) (i
 	return offset, true
 }
 
+// HasReset says whether a reset is pending.
+func (m *ConsumerOffsetManager) HasReset(group, topic string, queueID int32) bool {
+	if m.pending.Load() == 0 {
+		return false
+	}
+	q := m.find([]byte(group), []byte(topic), queueID)
+	if q == nil {
+		return false
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.resets >= 0
+}
+
 // Offsets are the committed offsets of a group in a topic, by queue; nil if it has none.
 func (m *ConsumerOffsetManager) Offsets(group, topic string) map[int32]int64 {
 	g, ok := m.table.get(topic + topicGroupSeparator + group)

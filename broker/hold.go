@@ -85,8 +85,10 @@ func (s *PullRequestHold) hold(p *pullParams, deadline time.Time) {
 	q.push(h)
 	s.n++
 	s.mu.Unlock()
-	// What arrived between the read that found nothing and the watch is not announced.
-	if _, high, ok := s.b.store.QueueRange(key.topic, key.queue); ok && high > h.offset {
+	// What arrived between the read that found nothing and the watch is not announced, and neither is a
+	// reset that came then.
+	_, high, ok := s.b.store.QueueRange(key.topic, key.queue)
+	if ok && high > h.offset || s.b.Offsets.HasReset(p.group.GroupName, key.topic, key.queue) {
 		s.mu.Lock()
 		if s.leave(h) {
 			s.mu.Unlock()
@@ -156,6 +158,24 @@ func (s *PullRequestHold) arrive(a *engine.Arrival) {
 			h.next, woken = woken, h
 		}
 		h = next
+	}
+	s.mu.Unlock()
+	s.wakeAll(woken)
+}
+
+// wakeQueue wakes the pulls of one queue that match chooses, because something else than a record is to
+// be told.
+func (s *PullRequestHold) wakeQueue(topic string, queue int32, match func(h *heldPull) bool) {
+	s.mu.Lock()
+	var woken *heldPull
+	if q := s.table[holdKey{topic, queue}]; q != nil {
+		for h := q.head; h != nil; {
+			next := h.next
+			if match(h) && s.leave(h) {
+				h.next, woken = woken, h
+			}
+			h = next
+		}
 	}
 	s.mu.Unlock()
 	s.wakeAll(woken)
@@ -255,6 +275,12 @@ func (h *heldPull) run() {
 		op.end(protocol.ResponseTopicNotExist, "the topic "+h.topic.TopicName+" has been deleted")
 		op.Release()
 		return
+	}
+	if group := h.group.GroupName; b.Offsets.HasReset(group, op.topic.TopicName, h.queueID) {
+		if to, ok := b.Offsets.TakeReset([]byte(group), []byte(op.topic.TopicName), h.queueID); ok {
+			op.answerReset(to)
+			return
+		}
 	}
 	if !op.read(true) {
 		op.read(false)

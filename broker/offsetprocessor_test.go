@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rmq/message"
+	"rmq/remoting"
 	"rmq/remoting/protocol"
 )
 
@@ -136,6 +137,36 @@ func TestResetOffset(t *testing.T) {
 	require.NoError(t, err)
 	p.ask(with(reset(), "timestamp", strconv.FormatInt(first-1, 10)), &body)
 	require.Equal(t, map[protocol.MessageQueue]int64{q(0): 0, q(1): 0}, body.OffsetTable)
+}
+
+// A pull that is held hears of a reset, and of the end of its topic, at once.
+func TestHeldPullHears(t *testing.T) {
+	b := startBroker(t, Options{Settings: settings(t, t.TempDir())})
+	p, admin := connect(t, b), connect(t, b)
+	p.ask(topicRequest("T"), nil)
+	hold := func() <-chan pulled {
+		answer := make(chan pulled, 1)
+		require.NoError(t, p.conn.Start(&remoting.Call{Request: pullRequest("G", "T", 0, 0, "*", time.Minute), Timeout: 2 * time.Minute, Done: func(c *remoting.Call) {
+			answer <- parsePulled(t, c.Response)
+		}}))
+		p.conn.Flush()
+		require.Eventually(t, func() bool { return b.holds.Len() == 1 }, eventually, tick)
+		return answer
+	}
+	reset := request(protocol.RequestInvokeBrokerToResetOffset, "topic", "T", "group", "Other", "timestamp", "-1", "isForce", "true")
+	b.Groups.Find("Other")
+	answer := hold()
+	admin.ask(reset, nil)
+	require.Equal(t, 1, b.holds.Len(), "it is another group's")
+	admin.ask(with(reset, "group", "G"), nil)
+	got := <-answer
+	require.Equal(t, protocol.ResponsePullOffsetMoved, got.code)
+	require.Equal(t, "OFFSET_RESET", got.remark)
+	require.False(t, b.Offsets.HasReset("G", "T", 0))
+	require.True(t, b.Offsets.HasReset("G", "T", 1))
+	answer = hold()
+	admin.ask(request(protocol.RequestDeleteTopicInBroker, "topic", "T"), nil)
+	require.Equal(t, protocol.ResponseTopicNotExist, (<-answer).code)
 }
 
 // One group goes on where another one is; and the lowest offsets of all groups, which drops those of the

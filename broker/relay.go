@@ -152,6 +152,7 @@ func (p *processors) resetOffset(x *exchange, h *protocol.ResetOffsetHeader) err
 	b := protocol.ResetOffsetBody{OffsetTable: map[protocol.MessageQueue]int64{}}
 	for id, offset := range table {
 		p.Offsets.Reset(h.Group, h.Topic, id, offset)
+		p.holds.wakeQueue(h.Topic, id, func(held *heldPull) bool { return held.group.GroupName == h.Group })
 		b.OffsetTable[p.queueOf(h.Topic, id)] = offset
 	}
 	if err := p.Offsets.Save(); err != nil {

@@ -386,7 +386,7 @@ func (a *Admin) brokerAt(ctx context.Context, m *MessageExt) (string, error) {
 func (a *Admin) track(ctx context.Context, m *MessageExt, broker, group string) (TrackStatus, error) {
 	cc, err := a.ConsumerConnection(ctx, group)
 	switch {
-	case errors.Is(err, ErrNotOnline):
+	case errors.Is(err, ErrNotOnline), errors.Is(err, ErrNoRoute): // without a retry topic none ever was
 		return TrackNotOnline, err
 	case err != nil:
 		return TrackUnknownStatus, err

@@ -231,6 +231,13 @@ func (m *MessageExt) PropertyMap() map[string]string {
 	return out
 }
 
+// UserProperties are the properties that the application set, by name.
+func (m *MessageExt) UserProperties() map[string]string {
+	out := m.PropertyMap()
+	maps.DeleteFunc(out, func(name, _ string) bool { return reserved[name] })
+	return out
+}
+
 // Record is the message as the broker stores it, or nil if the message was not read from one.
 func (m *MessageExt) Record() []byte { return m.raw }
 

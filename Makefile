@@ -13,7 +13,7 @@ BENCH       ?= .
 COUNT       ?= 6
 TOOL         = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: help build bench-quick test race vet lint fmt fmt-check tidy tidy-check generate fuzz-smoke metamorphic \
+.PHONY: help build man bench-quick test race vet lint fmt fmt-check tidy tidy-check generate fuzz-smoke metamorphic \
 	crash crash-short bench bench-compare e2e cover clean ci clean-tree go-version
 
 help: ## list the targets
@@ -26,6 +26,9 @@ go-version:
 build: go-version ## build every command into bin/
 	@mkdir -p $(BIN)
 	$(GO) build -o $(BIN)/ ./cmd/...
+
+man: build ## manual pages of mqadmin, into bin/man
+	$(BIN)/mqadmin man $(BIN)/man
 
 bench-quick: build ## probe the machine, run the smoke matrix, print the table, write report.html under results/
 	$(BIN)/rmqbench run --quick

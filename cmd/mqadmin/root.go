@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"rmq/client"
 	"rmq/engine"
 	"rmq/engine/storetool"
 )
@@ -57,13 +58,14 @@ func exitCode(ctx context.Context, err error) int {
 		size  *storetool.SizeError
 		space *storetool.SpaceError
 		newer *engine.VersionError
+		limit *client.LimitError
 	)
 	switch {
 	case err == nil:
 		return exitOK
 	case ctx.Err() != nil:
 		return exitInterrupted
-	case errors.As(err, &bad), errors.As(err, &size), errors.As(err, &space), errors.As(err, &newer),
+	case errors.As(err, &bad), errors.As(err, &size), errors.As(err, &space), errors.As(err, &newer), errors.As(err, &limit),
 		errors.Is(err, storetool.ErrNoStore), errors.Is(err, storetool.ErrInUse), errors.Is(err, storetool.ErrExists), errors.Is(err, storetool.ErrInput):
 		return exitUsage
 	}
@@ -77,21 +79,30 @@ func oneLine(err error) string {
 
 func newRootCmd(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "mqadmin",
-		Short:         "Look after stores",
+		Use:   "mqadmin",
+		Short: "Look after clusters and stores",
+		Long: `Look after clusters and stores.
+
+Commands, flags and columns are those of the mqadmin of Apache RocketMQ 5, which also works; --json prints JSON instead of
+columns. Exit codes: 0 done; 1 refused, or something went wrong; 2 bad input, nothing was done; 130 interrupted.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Args:          known,
+		Args:          suggest,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetGlobalNormalizationFunc(kebab)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%v: see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newStoreCmd(stdout))
+	for _, fam := range families() {
+		root.AddGroup(&cobra.Group{ID: fam.id, Title: fam.title})
+		for _, c := range fam.commands {
+			root.AddCommand(newClusterCmd(c, fam.id, stdout, stderr))
+		}
+	}
+	root.AddCommand(newStoreCmd(stdout), newManCmd(root))
 	return root
 }
 

@@ -23,11 +23,23 @@ func (a *Admin) CreateGroups(ctx context.Context, addr string, cfgs []*protocol.
 	return a.do(ctx, addr, protocol.RequestUpdateAndCreateSubscriptionGroupList, nil, protocol.EncodeBody(protocol.SubscriptionGroupList{GroupConfigList: cfgs}))
 }
 
-// Group is what a broker knows of a consumer group; [ErrNotFound] if nothing. Brokers before 5.0 cannot tell:
-// use [Admin.Groups].
+// Group is what a broker knows of a consumer group; [ErrNotFound] if nothing. Of a broker before 5.0, which
+// cannot be asked for one, all are read.
 func (a *Admin) Group(ctx context.Context, addr, group string) (*protocol.SubscriptionGroupConfig, error) {
 	g, err := decode[protocol.SubscriptionGroupConfig](a.call(ctx, addr, protocol.RequestGetSubscriptionGroupConfig, &protocol.GroupHeader{Group: group}, nil))
-	return g, notFound(err)
+	switch {
+	case hasCode(err, protocol.ResponseRequestCodeNotSupported):
+		return oneOf(group, func() (map[string]*protocol.SubscriptionGroupConfig, error) {
+			w, err := a.Groups(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			return w.SubscriptionGroupTable, nil
+		})
+	case err != nil:
+		return nil, notFound(err)
+	}
+	return g, nil
 }
 
 // Groups are all consumer groups of a broker.

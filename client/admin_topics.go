@@ -26,13 +26,35 @@ func (a *Admin) CreateTopics(ctx context.Context, addr string, cfgs []*protocol.
 	return a.do(ctx, addr, protocol.RequestUpdateAndCreateTopicList, nil, protocol.EncodeBody(protocol.TopicConfigList{TopicConfigList: cfgs}))
 }
 
-// Topic is what a broker knows of a topic; [ErrNotFound] if nothing.
+// Topic is what a broker knows of a topic; [ErrNotFound] if nothing. Of a broker before 5.0, which cannot be
+// asked for one, all are read.
 func (a *Admin) Topic(ctx context.Context, addr, topic string) (*protocol.TopicConfig, error) {
 	t, err := decode[protocol.TopicConfigAndMapping](a.call(ctx, addr, protocol.RequestGetTopicConfig, &protocol.GetTopicConfigHeader{Topic: topic}, nil))
-	if err != nil {
+	switch {
+	case hasCode(err, protocol.ResponseRequestCodeNotSupported):
+		return oneOf(topic, func() (map[string]*protocol.TopicConfig, error) {
+			w, err := a.TopicConfigs(ctx, addr)
+			if err != nil {
+				return nil, err
+			}
+			return w.TopicConfigTable, nil
+		})
+	case err != nil:
 		return nil, notFound(err)
 	}
 	return &t.TopicConfig, nil
+}
+
+// oneOf finds an entry of a table that must be read whole.
+func oneOf[T any](name string, read func() (map[string]*T, error)) (*T, error) {
+	table, err := read()
+	if err != nil {
+		return nil, err
+	}
+	if v := table[name]; v != nil {
+		return v, nil
+	}
+	return nil, fmt.Errorf("%s: %w", name, ErrNotFound)
 }
 
 // TopicConfigs are all topics of a broker.

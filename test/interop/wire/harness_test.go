@@ -27,6 +27,7 @@ type line string
 const (
 	client49 line = "client49"
 	client54 line = "client54"
+	server49 line = "server49"
 	server54 line = "server54"
 )
 
@@ -175,12 +176,29 @@ func ourNamesrv(t *testing.T) *node {
 	return n
 }
 
-// apacheNamesrv starts the NameServer of Apache.
+// apacheNamesrv starts the NameServer of Apache 5.
 func apacheNamesrv(t *testing.T) *node {
 	t.Helper()
-	port, dir := ports(t, 1), t.TempDir()
+	return server54.namesrv(t)
+}
+
+// home is a ROCKETMQ_HOME with the files of logging that 4.9 does not start without.
+func home(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "conf"), 0o755))
+	for _, name := range []string{"logback_namesrv.xml", "logback_broker.xml"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "conf", name), []byte("<configuration><root level=\"OFF\"/></configuration>\n"), 0o644))
+	}
+	return dir
+}
+
+// namesrv starts the NameServer of a release line.
+func (l line) namesrv(t *testing.T) *node {
+	t.Helper()
+	port, dir := ports(t, 1), home(t)
 	conf := write(t, "namesrv.properties", "listenPort="+strconv.Itoa(port), "kvConfigPath="+dir+"/kvConfig.json")
-	cmd := server54.java(t, "128m", []string{"-Drocketmq.home.dir=" + dir}, "org.apache.rocketmq.namesrv.NamesrvStartup", "-c", conf)
+	cmd := l.java(t, "128m", []string{"-Drocketmq.home.dir=" + dir}, "org.apache.rocketmq.namesrv.NamesrvStartup", "-c", conf)
 	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+dir)
 	n := &node{start(t, "apache-namesrv", cmd), "127.0.0.1:" + strconv.Itoa(port), dir}
 	n.awaitPort(t, n.addr, 60*time.Second)
@@ -209,12 +227,18 @@ func ourBroker(t *testing.T, namesrv, store string, more ...string) *node {
 	return n
 }
 
-// apacheBroker starts the broker of Apache on a store directory.
+// apacheBroker starts the broker of Apache 5 on a store directory.
 func apacheBroker(t *testing.T, namesrv, store string, more ...string) *node {
 	t.Helper()
-	port, dir := ports(t, 4)+2, t.TempDir()
+	return server54.broker(t, namesrv, store, more...)
+}
+
+// broker starts the broker of a release line on a store directory.
+func (l line) broker(t *testing.T, namesrv, store string, more ...string) *node {
+	t.Helper()
+	port, dir := ports(t, 4)+2, home(t)
 	conf := brokerConf(t, namesrv, store, port, append(more, "useEpollNativeSelector=false")...)
-	cmd := server54.java(t, "512m", []string{"-Drocketmq.home.dir=" + dir, "-XX:MaxDirectMemorySize=512m"}, "org.apache.rocketmq.broker.BrokerStartup", "-c", conf)
+	cmd := l.java(t, "512m", []string{"-Drocketmq.home.dir=" + dir, "-XX:MaxDirectMemorySize=512m"}, "org.apache.rocketmq.broker.BrokerStartup", "-c", conf)
 	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+dir)
 	n := &node{start(t, "apache-broker", cmd), "127.0.0.1:" + strconv.Itoa(port), dir}
 	n.awaitPort(t, n.addr, 90*time.Second)

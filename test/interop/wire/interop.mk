@@ -4,7 +4,7 @@
 
 WIRE_JAVA := test/interop/wire/java
 WIRE_SOURCES := $(WIRE_JAVA)/pom.xml $(wildcard $(WIRE_JAVA)/src/main/java/*/*.java)
-WIRE_LINES := client49 client54 server54
+WIRE_LINES := client49 client54 server49 server54
 
 .PHONY: interop interop-short interop-wire
 

@@ -360,8 +360,11 @@ func (g *goClient) admin(t *testing.T) {
 			_, err := a.KV(ctx, "ORDER_TOPIC_CONFIG", "nothing")
 			return ignore(err, client.ErrNotFound)
 		},
-		"WipeWritePerm": func() error { _, err := a.WipeWritePerm(ctx, "broker-a"); return err },
-		"AddWritePerm":  func() error { _, err := a.AddWritePerm(ctx, "broker-a"); return err },
+		"WritePerm": func() error {
+			_, wiped := a.WipeWritePerm(ctx, "broker-a")
+			_, added := a.AddWritePerm(ctx, "broker-a")
+			return errors.Join(wiped, added)
+		},
 	}
 	since5 := map[string]bool{"Subscription": true, "HAStatus": true, "TopicsOf": true}
 	for name, call := range calls {

@@ -40,7 +40,7 @@ vet: go-version
 	$(GO) vet ./...
 
 race: ## the tests of what has goroutines, under the race detector
-	$(GO) test -race -short -p 2 -timeout 600s ./internal/... ./message ./engine/... ./remoting ./namesrv ./cmd/mqnamesrv ./bench/... ./results/...
+	$(GO) test -race -short -p 2 -timeout 600s ./internal/... ./message ./engine/... ./remoting ./namesrv ./broker ./client ./cmd/mqnamesrv ./bench ./bench/driver/...
 
 lint: go-version ## every linter of .golangci.yml; the first build of golangci-lint takes minutes
 	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run
@@ -104,4 +104,4 @@ clean: ## remove what was built
 clean-tree:
 	@[ -z "$$(git status --porcelain)" ] || { echo "the working tree is not clean:"; git status --short; exit 1; }
 
-ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short drills-short interop-store clean-tree ## what CI runs after the tests
+ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short drills-short interop-store interop-short clean-tree ## what CI runs after the tests

@@ -494,6 +494,8 @@ func (x *indexService) durableEnd() int64 {
 // records of both kinds of files may have one store time. It is the end of a file that is kept: what
 // stands behind that has to be indexed again.
 func (x *indexService) safeIndexTime() int64 {
+	x.io.Lock() // headWritten is of whoever writes
+	defer x.io.Unlock()
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	n := 0

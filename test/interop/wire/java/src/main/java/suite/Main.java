@@ -44,7 +44,7 @@ public final class Main {
                 }
             }
         });
-        Request all = Request.classes(SendTest.class, ConsumeTest.class);
+        Request all = Request.classes(SendTest.class, ConsumeTest.class, AdminTest.class);
         if (args.length > 0) {
             all = all.filterWith(new Filter() {
                 @Override

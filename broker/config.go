@@ -23,24 +23,23 @@ type Config struct {
 	daemon.Config
 
 	// Who and where.
-	RocketmqHome        string        `prop:"rocketmqHome,important"`
-	NamesrvAddr         []string      `prop:"namesrvAddr,important"`
-	BrokerClusterName   string        `prop:"brokerClusterName,important"`
-	BrokerName          string        `prop:"brokerName,important"` // the host name
-	BrokerID            int64         `prop:"brokerId,important"`   // 0 for a master
-	BrokerRole          string        `prop:"brokerRole,important,oneof=ASYNC_MASTER|SYNC_MASTER|SLAVE"`
-	BrokerIP1           string        `prop:"brokerIP1,important"` // told to clients; bindAddress, or the address of this host
-	BrokerIP2           string        `prop:"brokerIP2,important"` // told to slaves; brokerIP1
-	BindAddress         string        `prop:"bindAddress"`         // "": all addresses
-	ListenPort          int           `prop:"listenPort,important,min=3,max=65534"`
-	HAListenPort        int           `prop:"haListenPort,important,max=65535"` // 0: listenPort + 1
-	BrokerPermission    int           `prop:"brokerPermission,live,max=7"`      // 2 write, 4 read
-	ConfigBlackList     []string      `prop:"configBlackList"`                  // keys that are not changed at run time
-	ConnectionMaxIdle   time.Duration `prop:"serverChannelMaxIdleTimeSeconds,unit=s,min=1"`
-	RegisterPeriod      time.Duration `prop:"registerNameServerPeriod,unit=ms"`
-	RegisterTimeout     time.Duration `prop:"registerBrokerTimeoutMills,unit=ms,min=1"`
-	ForceRegister       bool          `prop:"forceRegister"` // also when nothing has changed
-	SingleTopicRegister bool          `prop:"enableSingleTopicRegister"`
+	RocketmqHome      string        `prop:"rocketmqHome,important"`
+	NamesrvAddr       []string      `prop:"namesrvAddr,important"`
+	BrokerClusterName string        `prop:"brokerClusterName,important"`
+	BrokerName        string        `prop:"brokerName,important"` // the host name
+	BrokerID          int64         `prop:"brokerId,important"`   // 0 for a master
+	BrokerRole        string        `prop:"brokerRole,important,oneof=ASYNC_MASTER|SYNC_MASTER|SLAVE"`
+	BrokerIP1         string        `prop:"brokerIP1,important"` // told to clients; bindAddress, or the address of this host
+	BrokerIP2         string        `prop:"brokerIP2,important"` // told to slaves; brokerIP1
+	BindAddress       string        `prop:"bindAddress"`         // "": all addresses
+	ListenPort        int           `prop:"listenPort,important,min=3,max=65534"`
+	HAListenPort      int           `prop:"haListenPort,important,max=65535"` // 0: listenPort + 1
+	BrokerPermission  int           `prop:"brokerPermission,live,max=7"`      // 2 write, 4 read
+	ConfigBlackList   []string      `prop:"configBlackList"`                  // keys that are not changed at run time
+	ConnectionMaxIdle time.Duration `prop:"serverChannelMaxIdleTimeSeconds,unit=s,min=1"`
+	RegisterPeriod    time.Duration `prop:"registerNameServerPeriod,unit=ms"`
+	RegisterTimeout   time.Duration `prop:"registerBrokerTimeoutMills,unit=ms,min=1"`
+	ForceRegister     bool          `prop:"forceRegister"` // also when nothing has changed
 
 	// Topics and groups.
 	DefaultTopicQueueNums int    `prop:"defaultTopicQueueNums,important,live,min=1,max=65536"`
@@ -108,7 +107,6 @@ type Config struct {
 	AdminQueueWait     time.Duration `prop:"waitTimeMillsInAdminBrokerQueue,live,unit=ms,min=1"`
 	PageCacheBusy      time.Duration `prop:"osPageCacheBusyTimeOutMills,live,unit=ms,min=1"`
 	AcceptSendsFrom    int64         `prop:"startAcceptSendRequestTimeStamp,live"` // ms since 1970
-	RejectTransactions bool          `prop:"rejectTransactionMessage,live"`
 
 	// Reading.
 	LongPolling          bool          `prop:"longPollingEnable,live"`
@@ -233,6 +231,9 @@ func LoadConfig(o LoadOptions) (*Settings, []config.Notice, error) {
 
 // KeyNames lists all keys that have an effect.
 func KeyNames() []string { return keys(LoadOptions{}).Names() }
+
+// KnownKeys lists all keys that a broker accepts.
+func KnownKeys() []config.Known { return keys(LoadOptions{}).Known() }
 
 func keys(o LoadOptions) *config.Keys[Config] {
 	return config.KeysOf(config.Spec[Config]{

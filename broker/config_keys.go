@@ -85,7 +85,7 @@ var inert = []config.Inert{
 	{Why: "transactional messages are refused", Keys: names(`
 		checkTransactionMessageEnable transactionTimeOut transactionTimeout transactionCheckMax transactionCheckInterval
 		transactionOpMsgMaxSize transactionOpBatchInterval transactionMetricFlushInterval endTransactionThreadPoolNums
-		endTransactionPoolQueueCapacity waitTimeMillsInTransactionQueue`)},
+		endTransactionPoolQueueCapacity waitTimeMillsInTransactionQueue rejectTransactionMessage`)},
 	{Why: "POP consumption is refused", Keys: names(`
 		reviveQueueNum reviveInterval reviveScanTime reviveMaxSlow reviveAckWaitMs enableSkipLongAwaitingAck
 		enablePopBufferMerge popCkStayBufferTime popCkStayBufferTimeOut popCkMaxBufferSize popCkOffsetMaxQueueSize
@@ -118,6 +118,7 @@ var inert = []config.Inert{
 		useEpollNativeSelector clientManageThreadPoolNums consumerManageThreadPoolNums adminBrokerThreadPoolNums
 		heartbeatThreadPoolNums queryMessageThreadPoolNums replyThreadPoolNums litePullMessageThreadPoolNums
 		ackMessageThreadPoolNums`)},
+	{Why: "a topic that changes is registered alone, always", Keys: names(`enableSingleTopicRegister`)},
 	{Why: "registrations are sent as they are", Keys: names(`compressedRegister`)},
 }
 

@@ -138,6 +138,22 @@ func (b *Broker) registerOwn() {
 	}
 }
 
+// SupportedCodes lists the requests that a broker answers, and those that it knows and refuses, in no
+// order.
+func SupportedCodes() (answered, refused []protocol.RequestCode) {
+	b := new(Broker)
+	b.registerOwn()
+	new(processors).registerAll(b.register)
+	b.routes.each(func(code protocol.RequestCode, r *route) {
+		if r.refusal != nil {
+			refused = append(refused, code)
+		} else {
+			answered = append(answered, code)
+		}
+	})
+	return answered, refused
+}
+
 // connState is what a broker keeps with a connection.
 type connState struct {
 	b    *Broker

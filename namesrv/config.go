@@ -79,6 +79,9 @@ func LoadConfig(o LoadOptions) (*Settings, []config.Notice, error) {
 // KeyNames lists all keys that have an effect.
 func KeyNames() []string { return keys().Names() }
 
+// KnownKeys lists all keys that a name server accepts.
+func KnownKeys() []config.Known { return keys().Known() }
+
 func keys() *config.Keys[Config] {
 	return config.KeysOf(config.Spec[Config]{
 		Inert: inert,

@@ -114,6 +114,37 @@ func (k *Keys[T]) Names() []string {
 	return names
 }
 
+// Known is what documentation says of one key.
+type Known struct {
+	Name   string
+	Live   bool     // may be changed at run time
+	Values []string // all that it may be, nil for numbers and free text
+	Alias  string   // the key that it is another name of, "" for none
+	Inert  string   // why it changes nothing, "" if it does
+}
+
+// Known lists all keys: those with an effect in the order of the fields, then other names of them, then
+// the inert ones.
+func (k *Keys[T]) Known() []Known {
+	var all []Known
+	for _, e := range k.keys {
+		known := Known{Name: e.name, Live: e.live, Values: e.oneOf}
+		if reflect.TypeFor[T]().FieldByIndex(e.index).Type.Kind() == reflect.Bool {
+			known.Values = []string{"true", "false"}
+		}
+		all = append(all, known)
+	}
+	for _, a := range k.spec.Aliases {
+		all = append(all, Known{Name: a.Name, Alias: a.Key})
+	}
+	for _, group := range k.spec.Inert {
+		for _, name := range group.Keys {
+			all = append(all, Known{Name: name, Inert: group.Why})
+		}
+	}
+	return all
+}
+
 func (k *Keys[T]) known(name string) bool {
 	_, isAlias := k.alias[name]
 	_, isInert := k.inert[name]

@@ -1,6 +1,10 @@
 package protocol
 
-import "strconv"
+import (
+	"maps"
+	"slices"
+	"strconv"
+)
 
 // RequestCode says what a request wants (org.apache.rocketmq.remoting.protocol.RequestCode; before 5.0
 // org.apache.rocketmq.common.protocol.RequestCode). Codes from 200050 on fit the JSON header alone.
@@ -338,6 +342,9 @@ var requestCodeNames = map[RequestCode]string{
 	RequestPopRollback:                          "POP_ROLLBACK",
 	RequestBatchAckMessage:                      "BATCH_ACK_MESSAGE",
 }
+
+// RequestCodes lists all that have a name, in their order.
+func RequestCodes() []RequestCode { return slices.Sorted(maps.Keys(requestCodeNames)) }
 
 // String is the name that Java gives it, or its number.
 func (c RequestCode) String() string {

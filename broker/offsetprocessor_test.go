@@ -144,10 +144,14 @@ func TestHeldPullHears(t *testing.T) {
 	b := startBroker(t, Options{Settings: settings(t, t.TempDir())})
 	p, admin := connect(t, b), connect(t, b)
 	p.ask(topicRequest("T"), nil)
-	hold := func() <-chan pulled {
-		answer := make(chan pulled, 1)
+	hold := func() <-chan *protocol.Command {
+		answer := make(chan *protocol.Command, 1)
 		require.NoError(t, p.conn.Start(&remoting.Call{Request: pullRequest("G", "T", 0, 0, "*", time.Minute), Timeout: 2 * time.Minute, Done: func(c *remoting.Call) {
-			answer <- parsePulled(t, c.Response)
+			if c.Err != nil {
+				close(answer)
+				return
+			}
+			answer <- c.Response.Clone()
 		}}))
 		p.conn.Flush()
 		require.Eventually(t, func() bool { return b.holds.Len() == 1 }, eventually, tick)
@@ -159,14 +163,14 @@ func TestHeldPullHears(t *testing.T) {
 	admin.ask(reset, nil)
 	require.Equal(t, 1, b.holds.Len(), "it is another group's")
 	admin.ask(with(reset, "group", "G"), nil)
-	got := <-answer
+	got := parsePulled(t, <-answer)
 	require.Equal(t, protocol.ResponsePullOffsetMoved, got.code)
 	require.Equal(t, "OFFSET_RESET", got.remark)
 	require.False(t, b.Offsets.HasReset("G", "T", 0))
 	require.True(t, b.Offsets.HasReset("G", "T", 1))
 	answer = hold()
 	admin.ask(request(protocol.RequestDeleteTopicInBroker, "topic", "T"), nil)
-	require.Equal(t, protocol.ResponseTopicNotExist, (<-answer).code)
+	require.Equal(t, protocol.ResponseTopicNotExist, parsePulled(t, <-answer).code)
 }
 
 // One group goes on where another one is; and the lowest offsets of all groups, which drops those of the

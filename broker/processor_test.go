@@ -107,6 +107,6 @@ func TestHeartbeat(t *testing.T) {
 }
 
 const (
-	eventually = 5 * time.Second
+	eventually = 30 * time.Second
 	tick       = 5 * time.Millisecond
 )

@@ -89,12 +89,13 @@ func (t *offsetTable) again(q MessageQueue) {
 // brokerOffsets stores at the brokers (RemoteBrokerOffsetStore).
 type brokerOffsets struct {
 	offsetTable
-	c     *Client
-	group string
+	c       *Client
+	group   string
+	sending sync.Mutex // what was picked earlier is sent earlier
 }
 
 func newBrokerOffsets(c *Client, group string) *brokerOffsets {
-	return &brokerOffsets{newOffsetTable(), c, group}
+	return &brokerOffsets{offsetTable: newOffsetTable(), c: c, group: group}
 }
 
 func (s *brokerOffsets) read(ctx context.Context, q MessageQueue) (int64, error) {
@@ -102,6 +103,8 @@ func (s *brokerOffsets) read(ctx context.Context, q MessageQueue) (int64, error)
 }
 
 func (s *brokerOffsets) persist(ctx context.Context, surely bool, queues ...MessageQueue) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
 	var errs []error
 	for q, o := range s.pick(surely, queues) {
 		var err error

@@ -87,17 +87,18 @@ func (p *processQueue) start(msgs []*MessageExt, now time.Time) {
 	}
 }
 
-// done takes out what is consumed and returns the offset from which a successor would have to
-// start, and whether there is anything to commit.
-func (p *processQueue) done(msgs []*MessageExt) (commit int64, ok bool) {
+// done takes out what is consumed. note gets the offset from which a successor would have to start, unless
+// nothing has changed or the queue is dropped; it runs under the lock, so that nothing is noted after a drop.
+func (p *processQueue) done(msgs []*MessageExt, note func(commit int64)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	changed := false
 	for _, m := range msgs {
 		if s := p.find(m.QueueOffset); s != nil && !s.done {
 			s.done = true
 			p.count--
 			p.bytes -= len(m.Body)
-			ok = true
+			changed = true
 		}
 	}
 	for p.head < len(p.slots) && p.slots[p.head].done {
@@ -109,7 +110,9 @@ func (p *processQueue) done(msgs []*MessageExt) (commit int64, ok bool) {
 		p.head = 0
 	}
 	p.wake()
-	return p.first(), ok && !p.dropped
+	if changed && !p.dropped {
+		note(p.first())
+	}
 }
 
 // first is the lowest offset not consumed.
@@ -120,13 +123,15 @@ func (p *processQueue) first() int64 {
 	return p.next
 }
 
-// skipTo moves past messages that the subscriber does not want. ok is false while messages before
-// them are still held: their commit comes first.
-func (p *processQueue) skipTo(next int64) (ok bool) {
+// skipTo moves past messages that the subscriber does not want. note gets the offset, as of done, unless
+// messages before them are still held: their commit comes first.
+func (p *processQueue) skipTo(next int64, note func(commit int64)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next = max(p.next, next)
-	return p.head == len(p.slots) && !p.dropped
+	if p.head == len(p.slots) && !p.dropped {
+		note(p.next)
+	}
 }
 
 // take hands out up to n messages in order for an ordered handler; they stay until done or put back.

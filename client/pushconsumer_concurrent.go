@@ -130,9 +130,7 @@ func (p *PushConsumer) settle(ctx context.Context, failed []*MessageExt, level i
 
 // finish notes that messages are through.
 func (p *PushConsumer) finish(h *held, msgs []*MessageExt) {
-	if commit, ok := h.pq.done(msgs); ok {
-		p.store.update(h.pq.queue, commit, true)
-	}
+	h.pq.done(msgs, func(commit int64) { p.store.update(h.pq.queue, commit, true) })
 }
 
 // handle calls the handler; a panic becomes a [*PanicError].

@@ -62,9 +62,7 @@ func (p *PushConsumer) take(h *held, res *PullResult) {
 		m.restoreTopic(p.opt.Group)
 	}
 	fresh := h.pq.put(msgs)
-	if h.pq.skipTo(res.Next) {
-		p.store.update(h.pq.queue, res.Next, true)
-	}
+	h.pq.skipTo(res.Next, func(commit int64) { p.store.update(h.pq.queue, commit, true) })
 	switch {
 	case len(fresh) == 0:
 	case p.opt.Ordered:

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -114,6 +113,9 @@ func (l *ledger) check(t *testing.T, c *client.Client, killed bool) {
 // back, after a clean stop and after kill -9: messages, queues, keys, offsets and topics are there.
 func TestBrokersExchangeTheStore(t *testing.T) {
 	for _, killed := range []bool{false, true} {
+		if !killed && short() {
+			continue
+		}
 		name := map[bool]string{false: "clean stop", true: "kill -9"}[killed]
 		t.Run(name, func(t *testing.T) {
 			ns := ourNamesrv(t)
@@ -151,60 +153,4 @@ func TestBrokersExchangeTheStore(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestGoClientAgainstApache proves that our client sends, consumes and administers a cluster of Apache.
-func TestGoClientAgainstApache(t *testing.T) {
-	ns := apacheNamesrv(t)
-	b := apacheBroker(t, ns.addr, t.TempDir())
-	awaitRoute(t, client54, ns.addr, b.addr)
-	c := newClient(t, ns.addr)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	defer cancel()
-	p, err := c.NewProducer(client.ProducerOptions{Group: "P"})
-	require.NoError(t, err)
-	require.NoError(t, c.Admin().CreateTopic(ctx, b.addr, &protocol.TopicConfig{
-		TopicName: "FromGo", ReadQueueNums: 4, WriteQueueNums: 4, Perm: protocol.PermRead | protocol.PermWrite, TopicFilterType: "SINGLE_TAG",
-	}, ""))
-	got := make(chan string, 1000)
-	consumer, err := c.NewPushConsumer(client.PushConsumerOptions{
-		Group: "G", From: client.FromFirst,
-		Handler: func(_ context.Context, msgs []*client.MessageExt) error {
-			for _, m := range msgs {
-				got <- string(m.Body)
-			}
-			return nil
-		},
-	})
-	require.NoError(t, err)
-	require.NoError(t, consumer.Subscribe("FromGo", client.Tags("A", "B")))
-	require.NoError(t, consumer.Start(ctx))
-	var want []string
-	for i := range 60 {
-		m := &client.Message{Topic: "FromGo", Tags: string(rune('A' + i%3)), Body: []byte(fmt.Sprintf("m%d", i))}
-		if i == 59 {
-			m.Tags, m.Body = "A", []byte(strings.Repeat("x", 20_000)) // is compressed
-		}
-		_, err := p.Send(ctx, m)
-		require.NoError(t, err)
-		if m.Tags != "C" {
-			want = append(want, string(m.Body))
-		}
-	}
-	var have []string
-	for range want {
-		select {
-		case b := <-got:
-			have = append(have, b)
-		case <-ctx.Done():
-			t.Fatalf("%d of %d messages", len(have), len(want))
-		}
-	}
-	require.ElementsMatch(t, want, have)
-	stats, err := c.Admin().TopicStats(ctx, "FromGo")
-	require.NoError(t, err)
-	require.Len(t, stats.OffsetTable, 4)
-	info, err := c.Admin().RuntimeInfo(ctx, b.addr)
-	require.NoError(t, err)
-	require.Equal(t, "V5_4_0", info["brokerVersionDesc"])
 }

@@ -50,23 +50,15 @@ var sendForbiddenTopics = []string{
 	message.TopicSchedule, topicTransHalf, topicTransOp, topicTransMaxTime, topicSelfTest, topicOffsetMoved,
 }
 
-// systemGroups are there from the start. Some may consume by broadcast.
-var systemGroups = []struct {
-	name      string
-	broadcast bool
-}{
-	{"TOOLS_CONSUMER", false}, {"FILTERSRV_CONSUMER", false}, {"SELF_TEST_C_GROUP", false}, {"CID_ONS-HTTP-PROXY", true},
-	{"CID_ONSAPI_PULL", true}, {"CID_ONSAPI_PERMISSION", true}, {"CID_ONSAPI_OWNER", true}, {"CID_RMQ_SYS_TRANS", false},
+// systemGroups are there from the start, with the defaults of every group.
+var systemGroups = []string{
+	"TOOLS_CONSUMER", "FILTERSRV_CONSUMER", "SELF_TEST_C_GROUP", "CID_ONS-HTTP-PROXY",
+	"CID_ONSAPI_PULL", "CID_ONSAPI_PERMISSION", "CID_ONSAPI_OWNER", "CID_RMQ_SYS_TRANS",
 }
 
 // isSystemGroup says whether a group is created whatever autoCreateSubscriptionGroup says.
 func isSystemGroup(group string) bool {
-	return strings.HasPrefix(group, systemGroupPrefix) || slices.ContainsFunc(systemGroups, func(g struct {
-		name      string
-		broadcast bool
-	}) bool {
-		return g.name == group
-	})
+	return strings.HasPrefix(group, systemGroupPrefix) || slices.Contains(systemGroups, group)
 }
 
 func isRetryTopic(topic string) bool { return strings.HasPrefix(topic, retryPrefix) }

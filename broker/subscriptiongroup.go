@@ -87,11 +87,9 @@ func (m *SubscriptionGroupManager) load() error {
 	if err != nil {
 		return err
 	}
-	for _, g := range systemGroups {
-		if m.Get(g.name) == nil {
-			c := protocol.NewSubscriptionGroupConfig(g.name)
-			c.ConsumeBroadcastEnable = g.broadcast || c.ConsumeBroadcastEnable
-			m.change(c)
+	for _, name := range systemGroups {
+		if m.Get(name) == nil {
+			m.change(protocol.NewSubscriptionGroupConfig(name))
 		}
 	}
 	return m.saver.save()

@@ -20,7 +20,7 @@ type Driver interface {
 
 // Shared is a driver whose target may hold what others have sent: topics get names of their own.
 type Shared interface {
-	Shared() bool
+	Shared(c results.Cell) bool
 }
 
 // Config is what a driver is told.

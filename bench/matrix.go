@@ -87,6 +87,9 @@ func (p *Plan) Check() error {
 		if p.Drivers[c.Driver] == nil {
 			return usagef("--driver=%s is unknown: use %s", c.Driver, strings.Join(slices.Sorted(maps.Keys(p.Drivers)), ", "))
 		}
+		if d := p.Cells[0].Driver; (d == "embedded") != (c.Driver == "embedded") && c.Driver != "null" && d != "null" {
+			return usagef("--driver=%s,%s: measure them apart, with and without a network never share a table", d, c.Driver)
+		}
 		if id := c.ID(); seen[id] {
 			return usagef("the matrix holds %s twice: name every level once", id)
 		}

@@ -70,7 +70,7 @@ func (p *partRun) do(ctx context.Context) (_ *outcome, err error) {
 	w := p.wl
 	topics := make([]string, w.Cell.Topics)
 	prefix := "BenchTopic"
-	if s, ok := p.driver.(Shared); ok && s.Shared() {
+	if s, ok := p.driver.(Shared); ok && s.Shared(w.Cell) {
 		prefix = fmt.Sprintf("Bench%016X_", p.runID)
 	}
 	for i := range topics {

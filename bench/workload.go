@@ -83,6 +83,16 @@ func (w *Workload) Validate() error {
 		complain("--repl=%s is unknown: use none (async, sync and raft are coming with replication)", c.Repl)
 	}
 	between("consumers", c.Consumers, 0, MaxConsumers)
+	if c.Driver != "wire" && c.Driver != "null-server" {
+		for _, f := range []string{"batch", "header", "target"} {
+			if c.Extra[f] != "" {
+				complain("--%s=%s is of the wire: use it with --driver=wire", f, c.Extra[f])
+			}
+		}
+		if c.Consumers > 0 {
+			complain("--consumers=%d is of the wire: use it with --driver=wire", c.Consumers)
+		}
+	}
 	if b := c.Extra["batch"]; b != "" {
 		n, _ := strconv.Atoi(b) // it was made from a number
 		between("batch", n, 1, maxVector)

@@ -28,12 +28,12 @@ import (
 // runFlags are the flags of run, as typed.
 type runFlags struct {
 	flush, repl, write, topics, queues, size, producers, window, rate, arrival, keys, entropy, driver string // factors: lists
-	consumers, batch, header                                                                          string // of the wire
+	consumers, batch, header, target                                                                  string // of the wire
 
 	duration, warmup, settle, maxBytes, segment, probeBudget string
 	reps, workers, openWindow                                int
 	seed                                                     int64
-	out, dir, label, cpuProfile, target                      string
+	out, dir, label, cpuProfile                              string
 	quick, keep, noProbe, tags, messageKeys                  bool
 }
 
@@ -72,7 +72,7 @@ the latencies come.`,
 	fl.StringVar(&f.consumers, "consumers", "0", "factor: wire: connections that follow all queues meanwhile")
 	fl.StringVar(&f.batch, "batch", "1", "factor: wire: messages a request")
 	fl.StringVar(&f.header, "header", "json", "factor: wire: header encoding: json, binary")
-	fl.StringVar(&f.target, "target", "", "wire: name servers of a running cluster, separated by ;; empty: a name server and a broker of our own")
+	fl.StringVar(&f.target, "target", "own", "factor: wire: own (a name server and a broker of ours), or the name servers of a running cluster, separated by +")
 	fl.StringVar(&f.duration, "duration", "10s", "measured phase of each part")
 	fl.StringVar(&f.warmup, "warmup", "2s", "load before it that does not count")
 	fl.StringVar(&f.settle, "settle", "1s", "how long the disk must be quiet before each part")
@@ -185,6 +185,11 @@ func (f *runFlags) cells() ([]results.Cell, error) {
 			setExtra(c, wire.FactorHeader, v)
 		}
 	})
+	cells, err = cross(cells, err, "target", f.target, word, func(c *results.Cell, v string) {
+		if v != "own" {
+			setExtra(c, wire.FactorTarget, v)
+		}
+	})
 	extra := map[string]string{}
 	if f.tags {
 		extra["tags"] = "yes"
@@ -257,7 +262,7 @@ func runBench(ctx context.Context, cmd *cobra.Command, f *runFlags, stdout, stde
 	p.Version, p.Command = version(), append([]string{"rmqbench"}, os.Args[1:]...)
 	p.Config = effective(cmd)
 	p.Drivers = map[string]bench.Driver{
-		"embedded": embedded.Driver{}, "null": null.Driver{}, "wire": wire.Driver{Target: f.target}, "null-server": wire.Driver{Null: true},
+		"embedded": embedded.Driver{}, "null": null.Driver{}, "wire": wire.Driver{}, "null-server": wire.Driver{Null: true},
 	}
 	p.Env = probe.CollectEnv
 	if !f.noProbe {

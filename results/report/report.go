@@ -279,8 +279,9 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 	}
 	flag("batch", c.Extra["batch"])
 	flag("header", c.Extra["header"])
+	flag("target", c.Extra["target"])
 	// Settings that are no factors, as they were.
-	for _, name := range []string{"target", "settle", "segment", "workers", "open-window", "with-tags", "with-keys", "probe-budget", "no-probe"} {
+	for _, name := range []string{"settle", "segment", "workers", "open-window", "with-tags", "with-keys", "probe-budget", "no-probe"} {
 		if v := m.Config[name]; v != "false" && (name != "workers" || v != "0") {
 			flag(name, v)
 		}

@@ -28,6 +28,7 @@ type cluster struct {
 	topology string
 	config   map[string]string
 	namesrv  string   // of ours
+	pids     []int    // of brokers of somebody else's on this machine
 	children []*child // in the order of their start
 	store    string   // directory of the store of a broker of ours
 }
@@ -280,7 +281,7 @@ func startNull(ctx context.Context, d Driver, c bench.Config) (_ *cluster, err e
 // findCluster asks NameServers for the masters of a running cluster.
 func findCluster(ctx context.Context, client *remoting.Client, target string) (*cluster, error) {
 	var errs []error
-	for ns := range strings.SplitSeq(target, ";") {
+	for ns := range strings.SplitSeq(target, "+") {
 		var info protocol.ClusterInfo
 		if err := ask(ctx, client, strings.TrimSpace(ns), protocol.NewRequest(protocol.RequestGetBrokerClusterInfo), &info); err != nil {
 			errs = append(errs, err)
@@ -302,6 +303,11 @@ func findCluster(ctx context.Context, client *remoting.Client, target string) (*
 			return nil, fmt.Errorf("--target=%s knows no master", target)
 		}
 		slices.Sort(cl.brokers)
+		for _, b := range cl.brokers {
+			if pid := listener(b); pid != 0 && !slices.Contains(cl.pids, pid) {
+				cl.pids = append(cl.pids, pid)
+			}
+		}
 		cl.topology = fmt.Sprintf("%d masters at %s, versions %v", len(cl.brokers), target, versions)
 		cl.config = brokerConfig(ctx, cl.brokers[0])
 		return cl, nil
@@ -337,6 +343,9 @@ func writeLines(name string, lines ...string) error {
 
 // count adds what the children of this process use, and what their broker tells.
 func (cl *cluster) count(client *remoting.Client, c *bench.Counters) {
+	for _, pid := range cl.pids {
+		countProcess(c, pid)
+	}
 	for _, ch := range cl.children {
 		countProcess(c, ch.cmd.Process.Pid)
 	}

@@ -3,7 +3,9 @@ package wire
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -59,4 +61,45 @@ func addField(p **int64, text []byte, name string, unit int64) {
 		}
 		return
 	}
+}
+
+// listener is the process on this machine that listens on a loopback address, 0 if it cannot be told.
+func listener(addr string) int {
+	a, err := netip.ParseAddrPort(addr)
+	if err != nil || !a.Addr().IsLoopback() {
+		return 0
+	}
+	inode := listenerInode(a.Port())
+	if inode == "" {
+		return 0
+	}
+	fds, err := filepath.Glob("/proc/[0-9]*/fd/*")
+	if err != nil {
+		return 0
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && to == "socket:["+inode+"]" {
+			pid, _ := strconv.Atoi(strings.Split(fd, "/")[2]) // the pattern has made sure
+			return pid
+		}
+	}
+	return 0
+}
+
+// listenerInode finds the socket that listens on a port, as /proc/net/tcp names it.
+func listenerInode(port uint16) string {
+	const listening = "0A"
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		text, err := os.ReadFile(table)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			f := strings.Fields(line)
+			if len(f) > 9 && f[3] == listening && strings.HasSuffix(f[1], fmt.Sprintf(":%04X", port)) {
+				return f[9]
+			}
+		}
+	}
+	return ""
 }

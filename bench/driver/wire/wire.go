@@ -13,12 +13,11 @@ import (
 	"rmq/bench"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
+	"rmq/results"
 )
 
 // Driver implements [bench.Driver].
 type Driver struct {
-	// Target is the address of the NameServers of a running cluster, separated by ; and "" to start one of ours.
-	Target string
 	// Null starts a null server instead of a broker: rmqbench itself, which answers without storing.
 	Null bool
 	// BinDir holds our programs; "": the directory of this one.
@@ -36,12 +35,15 @@ func (d Driver) Name() string {
 }
 
 // Shared implements [bench.Shared].
-func (d Driver) Shared() bool { return d.Target != "" }
+func (d Driver) Shared(c results.Cell) bool { return c.Extra[FactorTarget] != "" }
 
 // Factors of a cell that only this driver has, in [results.Cell].Extra.
 const (
 	FactorHeader = "header" // json, binary
 	FactorBatch  = "batch"  // messages a request
+	// FactorTarget is the address of the NameServers of a running cluster, separated by +; without it one of ours
+	// is started.
+	FactorTarget = "target"
 )
 
 const (
@@ -52,7 +54,7 @@ const (
 
 // Open starts or finds the cluster and makes the topics.
 func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err error) {
-	s := &session{driver: d, cell: c, batch: 1, stored: !d.Null, lanes: max(1, c.Cell.Producers/max(1, c.Workers))}
+	s := &session{driver: d, cell: c, target: c.Cell.Extra[FactorTarget], batch: 1, stored: !d.Null, lanes: max(1, c.Cell.Producers/max(1, c.Workers))}
 	if h := c.Cell.Extra[FactorHeader]; h == "binary" {
 		s.serialize = protocol.Binary
 	}
@@ -73,10 +75,10 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err 
 	switch {
 	case d.Null:
 		s.cluster, err = startNull(ctx, d, c)
-	case d.Target == "":
+	case s.target == "":
 		s.cluster, err = startBroker(ctx, d, c)
 	default:
-		s.cluster, err = findCluster(ctx, s.client, d.Target)
+		s.cluster, err = findCluster(ctx, s.client, s.target)
 	}
 	if err != nil {
 		return nil, err
@@ -91,6 +93,7 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err 
 type session struct {
 	driver    Driver
 	cell      bench.Config
+	target    string
 	client    *remoting.Client
 	cluster   *cluster
 	tail      *tail // nil without consumers
@@ -164,7 +167,7 @@ func (s *session) removeTopics() error {
 			protocol.EncodeExt(req, protocol.TopicHeader{Topic: topic})
 			errs = append(errs, ask(ctx, s.client, addr, req, nil))
 		}
-		for ns := range strings.SplitSeq(s.driver.Target, ";") {
+		for ns := range strings.SplitSeq(s.target, "+") {
 			req := protocol.NewRequest(protocol.RequestDeleteTopicInNameServer)
 			protocol.EncodeExt(req, protocol.DeleteTopicInNameServerHeader{Topic: topic})
 			errs = append(errs, ask(ctx, s.client, strings.TrimSpace(ns), req, nil))
@@ -261,7 +264,7 @@ func ask(ctx context.Context, client *remoting.Client, addr string, req *protoco
 func (s *session) Close() error {
 	var errs []error
 	s.tail.stop()
-	if s.cluster != nil && s.driver.Shared() {
+	if s.cluster != nil && s.target != "" {
 		errs = append(errs, s.removeTopics())
 	}
 	errs = append(errs, s.client.Close())

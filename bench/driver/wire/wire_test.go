@@ -105,11 +105,14 @@ func TestTarget(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, cl.Stop()) }()
 	for range 2 {
-		p := plan(t, wire.Driver{Target: cl.NameServer}, results.Cell{Flush: "async", Topics: 2, Producers: 2, Window: 4, Rate: "max"})
+		p := plan(t, wire.Driver{}, results.Cell{
+			Flush: "async", Topics: 2, Producers: 2, Window: 4, Rate: "max", Extra: map[string]string{wire.FactorTarget: cl.NameServer},
+		})
 		for _, r := range measured(t, p) {
 			require.True(t, r.Verify.OK(), "%+v", r.Verify)
 			require.Zero(t, r.Verify.ByScan)
 			require.NotEmpty(t, r.Verify.NoScan)
+			require.NotNil(t, r.Resources.TargetCPUS, "its process is found by its port")
 		}
 	}
 }
@@ -126,6 +129,8 @@ func TestNullServer(t *testing.T) {
 func TestNothingThere(t *testing.T) {
 	_, err := bench.Run(t.Context(), plan(t, wire.Driver{BinDir: t.TempDir()}, results.Cell{Flush: "async", Topics: 1, Producers: 1, Window: 1, Rate: "max"}))
 	require.ErrorContains(t, err, "make build")
-	_, err = bench.Run(t.Context(), plan(t, wire.Driver{Target: "127.0.0.1:1"}, results.Cell{Flush: "async", Topics: 1, Producers: 1, Window: 1, Rate: "max"}))
+	_, err = bench.Run(t.Context(), plan(t, wire.Driver{}, results.Cell{
+		Flush: "async", Topics: 1, Producers: 1, Window: 1, Rate: "max", Extra: map[string]string{wire.FactorTarget: "127.0.0.1:1"},
+	}))
 	require.ErrorContains(t, err, "--target=127.0.0.1:1")
 }

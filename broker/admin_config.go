@@ -10,6 +10,10 @@ import (
 	"rmq/remoting/protocol"
 )
 
+// fixedConfig are keys that are no choice here and that stock tools fail without
+// (org.apache.rocketmq.tools.command.export.ExportConfigsCommand of 4.9).
+var fixedConfig = [][2]string{{"filterServerNums", "0"}, {"traceOn", "true"}, {"useTLS", "false"}}
+
 // brokerConfig answers 26: all keys as a property file.
 func (p *processors) brokerConfig(x *exchange, _ *noHeader) error {
 	s := p.settings.Load()
@@ -17,6 +21,9 @@ func (p *processors) brokerConfig(x *exchange, _ *noHeader) error {
 		if text, ok := s.Text(key); ok {
 			x.resp.Body = config.AppendProperty(x.resp.Body, key, text)
 		}
+	}
+	for _, kv := range fixedConfig {
+		x.resp.Body = config.AppendProperty(x.resp.Body, kv[0], kv[1])
 	}
 	return x.ext(protocol.GetBrokerConfigResponse{Version: string(protocol.EncodeBody(p.configVersion.Load()))})
 }

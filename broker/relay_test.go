@@ -304,6 +304,7 @@ func TestBrokerConfig(t *testing.T) {
 	props, before := get()
 	require.Equal(t, []string{"broker-a", "true", "6", "8"}, []string{props["brokerName"], props["autoCreateTopicEnable"], props["brokerPermission"], props["defaultTopicQueueNums"]})
 	require.GreaterOrEqual(t, len(props), len(KeyNames())-5)
+	require.Equal(t, []string{"0", "true", "false"}, []string{props["filterServerNums"], props["traceOn"], props["useTLS"]}, "exportConfigs of 4.9 fails without them")
 
 	update := func(text string) *protocol.Command {
 		return withBody(request(protocol.RequestUpdateBrokerConfig), text)

@@ -129,7 +129,7 @@ func opens(ts *testscript.TestScript, _ bool, args []string) {
 
 // Java names of flags and ours are the same flag.
 func TestKebab(t *testing.T) {
-	for java, ours := range map[string]string{"mappedFileSizeCommitLog": "mapped-file-size-commit-log", "maxIndexNum": "max-index-num", "json": "json", "in-place": "in-place"} {
+	for java, ours := range map[string]string{"mappedFileSizeCommitLog": "mapped-file-size-commit-log", "maxIndexNum": "max-index-num", "json": "json", "in-place": "in-place", "showClientIP": "show-client-ip", "IPList": "ip-list", "print-Log": "print-log"} {
 		require.EqualValues(t, ours, kebab(&pflag.FlagSet{}, java))
 	}
 }

@@ -176,7 +176,7 @@ func saveBody(m *client.MessageExt) (string, error) {
 }
 
 func queryMsgByID(f *flags) action {
-	topic := f.need("topic", "t", "its topic")
+	topic := f.text("topic", "t", "", "its topic; not needed for an id that a broker gave")
 	ids := f.need("msg-id", "i", "the id; several with commas")
 	group := f.text("consumer-group", "g", "", "with -d: have a member of this group consume it now")
 	member := f.text("client-id", "d", "", "the member's client id")

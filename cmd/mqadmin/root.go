@@ -120,12 +120,14 @@ func known(cmd *cobra.Command, args []string) error {
 	return usage("%s knows no %q: use %s", cmd.CommandPath(), args[0], strings.Join(names, ", "))
 }
 
-// kebab makes the Java spelling of a flag (mappedFileSizeCommitLog) the same as ours.
+// kebab makes the Java spelling of a flag (mappedFileSizeCommitLog, showClientIP) the same as ours.
 func kebab(_ *pflag.FlagSet, name string) pflag.NormalizedName {
 	var b strings.Builder
-	for i, r := range name {
+	letters := []rune(name)
+	for i, r := range letters {
 		if unicode.IsUpper(r) {
-			if i > 0 {
+			// A run of capitals is one word, but for its last letter when a word begins with that.
+			if i > 0 && letters[i-1] != '-' && (!unicode.IsUpper(letters[i-1]) || i+1 < len(letters) && unicode.IsLower(letters[i+1])) {
 				b.WriteByte('-')
 			}
 			r = unicode.ToLower(r)

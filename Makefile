@@ -40,7 +40,7 @@ vet: go-version
 	$(GO) vet ./...
 
 race: ## the tests of what has goroutines, under the race detector
-	$(GO) test -race -short -p 2 -timeout 600s ./internal/... ./message ./engine/... ./remoting ./namesrv ./broker ./client ./cmd/mqnamesrv ./bench ./bench/driver/...
+	$(GO) test -race -short -p 2 -timeout 600s ./internal/... ./message ./engine/... ./remoting ./namesrv ./broker ./client ./test/e2e ./cmd/mqnamesrv ./bench ./bench/driver/...
 
 lint: go-version ## every linter of .golangci.yml; the first build of golangci-lint takes minutes
 	$(GO) tool -modfile=tools/lint/go.mod golangci-lint run
@@ -91,8 +91,8 @@ bench-compare: ## the benchmarks of REF=HEAD against the working tree, interleav
 		(cd $$pkg && $$tmp/$$side.$$pkg -test.run '^$$' -test.bench '$(BENCH)') >> $$tmp/$$side.txt; done; done; done; \
 	$(TOOL) benchstat $$tmp/old.txt $$tmp/new.txt
 
-e2e: build ## the commands themselves: the scripts of cmd, then a quick run
-	$(GO) test -count=1 ./cmd/...
+e2e: build ## the commands themselves, clusters with the Go client, then a quick run
+	$(GO) test -count=1 ./cmd/... ./test/e2e
 	$(BIN)/rmqbench run --quick
 
 cover: ## statement coverage

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"rmq/remoting/protocol"
@@ -136,7 +137,7 @@ func (a *Admin) eachBroker(ctx context.Context, topic string, f func(addr, broke
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(r.BrokerDatas, func(x, y protocol.BrokerData) int { return cmpString(x.BrokerName, y.BrokerName) })
+	slices.SortFunc(r.BrokerDatas, func(x, y protocol.BrokerData) int { return strings.Compare(x.BrokerName, y.BrokerName) })
 	for _, b := range r.BrokerDatas {
 		addr := anyAddr(b.BrokerAddrs)
 		if addr == "" {

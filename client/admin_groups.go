@@ -11,8 +11,6 @@ import (
 	"rmq/remoting/protocol"
 )
 
-func parseID(id string) (message.ID, error) { return message.ParseID(id) }
-
 // CreateGroup makes a consumer group at a broker, or changes it.
 func (a *Admin) CreateGroup(ctx context.Context, addr string, cfg *protocol.SubscriptionGroupConfig) error {
 	return a.do(ctx, addr, protocol.RequestUpdateAndCreateSubscriptionGroup, nil, protocol.EncodeBody(cfg))
@@ -210,7 +208,7 @@ func (a *Admin) RunningInfoAt(ctx context.Context, addr, group, clientID string,
 // ConsumeDirectly has an online member of a group consume one stored message, whose offset id is given, by way
 // of the broker that stores it. No offset moves.
 func (a *Admin) ConsumeDirectly(ctx context.Context, group, clientID, topic, offsetID string) (*protocol.ConsumeMessageDirectlyResult, error) {
-	id, err := parseID(offsetID)
+	id, err := message.ParseID(offsetID)
 	if err != nil {
 		return nil, err
 	}

@@ -42,5 +42,3 @@ func topicCounts(answers map[string]*protocol.Command, field string) map[string]
 	}
 	return out
 }
-
-func cmpString(a, b string) int { return strings.Compare(a, b) }

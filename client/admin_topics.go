@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"rmq/message"
 	"rmq/remoting/protocol"
 )
 
@@ -191,7 +192,7 @@ func (a *Admin) ConsumeQueue(ctx context.Context, addr, topic string, queueID in
 // MessageByOffsetID reads a message by the id that its broker gave it, from that broker. [ErrNotFound] if
 // the broker has no message there.
 func (a *Admin) MessageByOffsetID(ctx context.Context, id string) (*MessageExt, error) {
-	at, err := parseID(id)
+	at, err := message.ParseID(id)
 	if err != nil {
 		return nil, err
 	}

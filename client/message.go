@@ -42,9 +42,6 @@ const (
 	propReconsume     = "RECONSUME_TIME"
 	propMaxReconsume  = "MAX_RECONSUME_TIMES"
 	propShardingKey   = "__SHARDINGKEY"
-	propInstanceID    = "INSTANCE_ID"
-	propMinOffset     = "MIN_OFFSET"
-	propMaxOffset     = "MAX_OFFSET"
 	retryPrefix       = "%RETRY%"
 	dlqPrefix         = "%DLQ%"
 	maxNameBytes      = 127

@@ -73,6 +73,7 @@ func TestPullAssignSeekPoll(t *testing.T) {
 	require.NoError(t, p.Assign(t.Context(), q0, q1))
 	require.Equal(t, []string{"m010", "m011"}, poll(t, p, 2))
 	require.ErrorIs(t, p.Subscribe(t.Context(), "T", Expression{}), errMode)
+	require.NoError(t, p.Commit(t.Context()))
 	o, err := p.Committed(t.Context(), q0)
 	require.NoError(t, err)
 	require.EqualValues(t, 12, o)

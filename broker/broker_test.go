@@ -185,14 +185,20 @@ func parsePulled(tb testing.TB, resp *protocol.Command) pulled {
 	tb.Helper()
 	p := pulled{code: protocol.ResponseCode(resp.Code), remark: string(resp.Remark)}
 	require.NoError(tb, protocol.ParsePullResponse(resp, &p.header))
-	for b := resp.Body; len(b) > 0; {
+	p.records = parseRecords(tb, resp.Body)
+	return p
+}
+
+func parseRecords(tb testing.TB, b []byte) (all []message.Record) {
+	tb.Helper()
+	for len(b) > 0 {
 		var r message.Record
 		require.NoError(tb, message.ParseRecord(b, &r))
 		require.NoError(tb, r.CheckCRC())
-		p.records = append(p.records, r)
+		all = append(all, r)
 		b = b[r.Size:]
 	}
-	return p
+	return all
 }
 
 func (p *peer) pull(group, topic string, queue int, offset int64, tags string, suspend time.Duration) pulled {

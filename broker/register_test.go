@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -181,4 +182,51 @@ func TestRegisterNames(t *testing.T) {
 	perm := n.topics["SELF_TEST_TOPIC"].Perm
 	n.mu.Unlock()
 	require.EqualValues(t, protocol.PermRead, perm)
+}
+
+// versions is a name server that is asked for the version of topics.
+type versions struct {
+	fakeNamesrv
+	changed chan string // what it answers next, "" for nothing
+}
+
+// Serve implements remoting.Handler.
+func (v *versions) Serve(c *remoting.Conn, req *protocol.Command) {
+	if protocol.RequestCode(req.Code) != protocol.RequestQueryDataVersion {
+		return
+	}
+	resp := protocol.NewResponse(req, protocol.ResponseSuccess, "")
+	if changed := <-v.changed; changed != "" {
+		resp.Add("changed", changed)
+		c.Reply(req, resp)
+	}
+}
+
+// Unless it is to register always, a broker asks whether its topics are known. A name server that does not
+// answer in time is told them.
+func TestQueryDataVersion(t *testing.T) {
+	v := &versions{changed: make(chan string, 3)}
+	server, err := remoting.NewServer(t.Context(), remoting.ServerOptions{Handler: v})
+	require.NoError(t, err)
+	at, err := server.Listen("namesrv", "127.0.0.1:0")
+	require.NoError(t, err)
+	b := startBroker(t, Options{Settings: settings(t, t.TempDir(), "forceRegister=false", "registerBrokerTimeoutMills=300")})
+	require.False(t, b.conf().ForceRegister)
+	conn := dial(t, b, int(netip.MustParseAddrPort(at.String()).Port()), nil).conn
+	for _, changed := range []string{"false", "true", ""} {
+		v.changed <- changed
+		require.Equal(t, changed != "false", b.registrar.outdated(t.Context(), conn), changed)
+	}
+	require.NoError(t, server.Close())
+}
+
+// A client that says nothing for long is let go.
+func TestIdleClient(t *testing.T) {
+	p := connect(t, startBroker(t, Options{Settings: settings(t, t.TempDir(), "serverChannelMaxIdleTimeSeconds=1")}))
+	p.send("T", 0, "x")
+	select {
+	case <-p.conn.Done():
+	case <-time.After(10 * time.Second):
+		t.Fatal("the connection is still open")
+	}
 }

@@ -114,6 +114,9 @@ func (k *Keys[T]) Names() []string {
 	return names
 }
 
+// Bools are the values of a key that is a bool.
+var Bools = []string{"true", "false"}
+
 // Known is what documentation says of one key.
 type Known struct {
 	Name   string
@@ -130,7 +133,7 @@ func (k *Keys[T]) Known() []Known {
 	for _, e := range k.keys {
 		known := Known{Name: e.name, Live: e.live, Values: e.oneOf}
 		if reflect.TypeFor[T]().FieldByIndex(e.index).Type.Kind() == reflect.Bool {
-			known.Values = []string{"true", "false"}
+			known.Values = Bools
 		}
 		all = append(all, known)
 	}

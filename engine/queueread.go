@@ -61,7 +61,9 @@ func (s *Store) Read(r *ReadResult, query *ReadQuery) error {
 		r.Status, r.NextOffset = ReadOffsetOverflow, r.MaxOffset
 		return nil
 	}
-	return s.scanQueue(r, q, query)
+	err := s.scanQueue(r, q, query)
+	r.window.close()
+	return err
 }
 
 const (
@@ -119,11 +121,11 @@ func (s *Store) takeEntries(r *ReadResult, query *ReadQuery, entries []format.CQ
 		case !none && r.Bytes+int(e.Size) > query.MaxBytes:
 			return true, nil
 		}
-		ahead := memoryOnly
+		ahead, sparse := memoryOnly, false
 		if !query.InMemory {
-			ahead = aheadOf(entries[i:], query.MaxBytes-r.Bytes)
+			ahead, sparse = aheadOf(entries[i:], query.MaxBytes-r.Bytes)
 		}
-		if err := s.addRange(r, e.Offset, int(e.Size), ahead); err != nil {
+		if err := s.addRange(r, e.Offset, int(e.Size), ahead, sparse); err != nil {
 			if errors.Is(err, ErrCold) {
 				return true, coldEnd(r)
 			}
@@ -152,9 +154,10 @@ func coldEnd(r *ReadResult) error {
 }
 
 // aheadOf is how many bytes to read at once, from the record of the first entry on, so that those of
-// the next ones that lie close by are among them.
-func aheadOf(entries []format.CQEntry, budget int) int {
+// the next ones that lie close by are among them; sparse says that less than half of it is theirs.
+func aheadOf(entries []format.CQEntry, budget int) (bytes int, sparse bool) {
 	start := entries[0].Offset
+	wanted := int64(entries[0].Size)
 	end := start + int64(entries[0].Size)
 	for _, e := range entries[1:] {
 		stop := e.Offset + int64(e.Size)
@@ -162,8 +165,9 @@ func aheadOf(entries []format.CQEntry, budget int) int {
 			break
 		}
 		end = stop
+		wanted += int64(e.Size)
 	}
-	return int(end - start)
+	return int(end - start), 2*wanted < end-start
 }
 
 // Entries reads up to limit entries of a queue from offset on; fewer come where the queue ends, none

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	iofs "io/fs"
 	"math/rand/v2"
 	"testing"
@@ -251,4 +252,42 @@ func TestSubmitFront(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	require.Equal(t, int64(2), (<-done).Result.QueueOffset)
+}
+
+// TestReadHoldsWhatItFound proves that records which a queue has here and there in files cost about
+// their own size for as long as they are held, whether they are read one by one or several at once.
+func TestReadHoldsWhatItFound(t *testing.T) {
+	for apart, body := range map[int]int{8: 1000, 40: 1000, 2: 100} {
+		o := small(vfs.NewHeap(), "/s")
+		o.SegmentBytes = 1 << 20
+		s := open(t, o)
+		var want []string
+		for i := range 60 * apart {
+			rec := record("T", int32(i%apart), fmt.Appendf(nil, "%0*d", body, i), "k")
+			_, err := s.Append(t.Context(), rec)
+			require.NoError(t, err)
+			if i%apart == 0 {
+				want = append(want, fmt.Sprintf("%0*d", body, i))
+			}
+		}
+		require.NoError(t, s.Close())
+		s = open(t, o)
+		var r ReadResult
+		require.NoError(t, s.Read(&r, &ReadQuery{Topic: "T", QueueID: 0, MaxCount: 1000, MaxBytes: 1 << 20}))
+		var got []string
+		r.Each(func(rec []byte) {
+			var m message.Record
+			require.NoError(t, message.ParseRecord(rec, &m))
+			got = append(got, string(m.Body))
+		})
+		require.Equal(t, want, got)
+		held := 0
+		for _, b := range r.pooled {
+			held += len(*b)
+		}
+		require.LessOrEqual(t, held, 2*r.Bytes+readBufferBytes, "%d bytes of records, %d apart", r.Bytes, apart)
+		require.Nil(t, r.window.aside)
+		r.Release()
+		require.NoError(t, s.Close())
+	}
 }

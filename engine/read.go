@@ -60,6 +60,7 @@ type ReadResult struct {
 	chunks []*chunk
 	files  []*mappedfile.MappedFile
 	pooled []*[]byte
+	rest   []byte // of the newest of them, what nothing was read into yet
 	window window
 }
 
@@ -68,6 +69,17 @@ type ReadResult struct {
 type window struct {
 	pos int64
 	b   []byte
+	// sparse: most of it is not asked for. Records are copied out, and b, which is aside, is given back.
+	sparse bool
+	aside  *[]byte
+}
+
+// close ends the use of the window. Records that stand in it stay where they are.
+func (w *window) close() {
+	if w.aside != nil {
+		putReadBuffer(w.aside)
+	}
+	*w = window{}
 }
 
 // at is what the window holds of [pos, pos+n), nil unless it holds it all.
@@ -125,6 +137,7 @@ func (r *ReadResult) Release() {
 	for _, m := range r.files {
 		m.Release()
 	}
+	r.window.close()
 	for _, b := range r.pooled {
 		putReadBuffer(b)
 	}
@@ -133,6 +146,22 @@ func (r *ReadResult) Release() {
 	clear(r.files)
 	clear(r.pooled)
 	*r = ReadResult{pieces: r.pieces[:0], chunks: r.chunks[:0], files: r.files[:0], pooled: r.pooled[:0]}
+}
+
+// room gives n bytes that live as long as r. Reads share buffers: whoever answers slowly holds what was
+// read, not a buffer for each of the records that lie apart.
+func (r *ReadResult) room(n int) []byte {
+	if n > len(r.rest) {
+		buf := getReadBuffer(n)
+		r.pooled = append(r.pooled, buf)
+		if len(*buf)-n < len(r.rest) {
+			return (*buf)[:n]
+		}
+		r.rest = *buf
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
 }
 
 const readBufferBytes = 64 << 10
@@ -162,8 +191,9 @@ const memoryOnly = -1
 
 // addRange adds the record of n bytes at pos. From memory if the newest bytes hold it, else by
 // pread, with its checksum verified. When a file has to be read, ahead bytes are read from pos on, if
-// that is more; with memoryOnly it is [ErrCold] instead.
-func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int) error {
+// that is more, and the record is copied out of them if they are sparse; with memoryOnly it is
+// [ErrCold] instead.
+func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int, sparse bool) error {
 	m := s.files.Find(pos)
 	if m == nil {
 		return ErrOffsetTooSmall
@@ -193,16 +223,24 @@ func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int) error {
 	b := r.window.at(pos, n)
 	if b == nil {
 		ahead = int(min(int64(max(n, ahead)), m.End()-pos))
-		buf := getReadBuffer(ahead)
-		r.pooled = append(r.pooled, buf)
+		var aside *[]byte
+		var buf []byte
+		if sparse {
+			aside = getReadBuffer(ahead)
+			buf = (*aside)[:ahead]
+		} else {
+			buf = r.room(ahead)
+		}
+		r.window.close()
+		r.window = window{pos: pos, b: buf, sparse: sparse, aside: aside}
 		readSlots <- struct{}{}
-		_, err := m.ReadAt((*buf)[:ahead], pos)
+		_, err := m.ReadAt(buf, pos)
 		<-readSlots
 		if err != nil {
+			r.window.close()
 			return err
 		}
-		r.window = window{pos, (*buf)[:ahead]}
-		b = (*buf)[:n]
+		b = buf[:n]
 	}
 	var rec message.Record
 	size, kind, err := s.o.Framing.Next(b, pos, &rec)
@@ -214,6 +252,9 @@ func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int) error {
 	}
 	if err != nil {
 		return &CorruptionError{Path: m.Path(), Offset: pos, What: "record unreadable", Err: err}
+	}
+	if r.window.sparse {
+		b = append(r.room(n)[:0], b...)
 	}
 	r.add(b, Range{m, pos, n})
 	return nil
@@ -244,7 +285,7 @@ func (s *Store) Lookup(pos int64) (*ReadResult, error) {
 	if n < message.MinRecordBytes || int64(n) > s.o.SegmentBytes-pos%s.o.SegmentBytes || pos+int64(n) > s.log.visible.Load() {
 		return r, fmt.Errorf("record at %d: %w", pos, ErrNotFound)
 	}
-	err := s.addRange(r, pos, n, n)
+	err := s.addRange(r, pos, n, n, false)
 	var damage *CorruptionError
 	if errors.As(err, &damage) && errors.Is(err, message.ErrBadMagic) {
 		err = fmt.Errorf("record at %d: %w", pos, ErrNotFound)

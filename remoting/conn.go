@@ -45,6 +45,7 @@ type Conn struct {
 	small []byte // at most idleBytes: a cut frame while the reader waits
 
 	unsent  atomic.Int64 // bytes queued and not with the kernel
+	counted atomic.Int64 // of them, what the endpoint's count has
 	active  atomic.Int64 // when bytes moved last, coarse clock
 	waiting atomic.Bool  // the reader waits for unsent to fall
 	done    chan struct{}
@@ -124,7 +125,11 @@ func (c *Conn) SetState(v any) { c.state.Store(&v) }
 func (c *Conn) Done() <-chan struct{} { return c.done }
 
 // Unsent is how many bytes are queued and have not gone out.
-func (c *Conn) Unsent() int64 { return c.unsent.Load() }
+func (c *Conn) Unsent() int64 { return max(0, c.unsent.Load()) }
+
+// Full says that the peer reads too slowly for what is queued: the connection reads no requests until it has caught up. Who
+// answers late, and not in Serve, had better keep what is long until then. Safe for concurrent use.
+func (c *Conn) Full() bool { return c.unsent.Load() > c.limit() }
 
 // Begin returns the buffer of frames to be sent, for one or several whole frames to be appended to, and locks the
 // connection until End or EndPayload. In between the caller encodes and does nothing else.

@@ -18,10 +18,11 @@
 // # Bounds
 //
 // An idle connection owns its goroutine, its descriptor and at most 4 KiB. The memory of a peer that sends grows with what
-// it has sent, not with what it announces, up to one frame. At a server, over MaxUnsentBytes of answers the connection
-// reads no further requests until half are gone, and is closed after SlowTimeout of it, or at once at four times as much and a frame.
-// Nothing is timed per call or per read: one clock goroutine ticks for the endpoint, ends calls whose time is up, and closes
-// connections on which nothing moved for IdleTimeout.
+// it has sent, not with what it announces, up to one frame. At a server, over MaxUnsentBytes of answers, or over 256 KiB while
+// all connections together have more than MaxUnsentAll, the connection reads no further requests until half are gone. It is
+// closed after SlowTimeout above MaxUnsentBytes, or at once at four times as much and a frame. Nothing is timed per call or
+// per read: one clock goroutine ticks for the endpoint, ends calls whose time is up, and closes connections on which nothing
+// moved for IdleTimeout.
 //
 // # Cost
 //

@@ -42,13 +42,14 @@ type Stats struct {
 
 // limits are the options that servers and clients share.
 type limits struct {
-	maxFrame    int
-	maxUnsent   int64
-	idleTimeout time.Duration
-	slowTimeout time.Duration
-	callTimeout time.Duration
-	tick        time.Duration
-	holdReaders bool // too much unsent stops reading
+	maxFrame     int
+	maxUnsent    int64
+	maxUnsentAll int64 // 0: no limit
+	idleTimeout  time.Duration
+	slowTimeout  time.Duration
+	callTimeout  time.Duration
+	tick         time.Duration
+	holdReaders  bool // too much unsent stops reading
 }
 
 // endpoint is what servers and clients share: the connections, and the goroutines that serve them all. It owns
@@ -64,8 +65,9 @@ type endpoint struct {
 	// waiters belong to the endpoint, not the process: their channels must not leave the bubble of a test in virtual time.
 	waiters sync.Pool
 
-	epoch time.Time
-	clock atomic.Int64 // since epoch, in ns, as of the last tick
+	epoch  time.Time
+	clock  atomic.Int64 // since epoch, in ns, as of the last tick
+	unsent atomic.Int64 // of all connections with more than flushBytes
 
 	mu     sync.Mutex
 	conns  []*Conn

@@ -118,7 +118,7 @@ func (c *Conn) serve() error {
 // relieve sends what the frames served so far have produced, and, at a server, waits while there is too much of it.
 func (c *Conn) relieve() error {
 	c.flush()
-	if !c.ep.holdReaders || c.unsent.Load() <= c.ep.maxUnsent {
+	if !c.ep.holdReaders || !c.Full() {
 		return nil
 	}
 	c.ep.handler.Drained(c) // others must not wait as long as this peer makes us
@@ -126,7 +126,7 @@ func (c *Conn) relieve() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting.Store(true)
-	for !c.closed && c.unsent.Load() > c.ep.maxUnsent/2 {
+	for !c.closed && c.unsent.Load() > c.limit()/2 {
 		c.eased.Wait()
 	}
 	c.waiting.Store(false)
@@ -190,5 +190,6 @@ func (c *Conn) finish() {
 	}
 	failAll(calls, c.closedError())
 	c.ep.forget(c)
+	c.settle()
 	c.ep.handler.Closed(c, cause)
 }

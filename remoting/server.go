@@ -21,6 +21,7 @@ type ServerOptions struct {
 
 	MaxFrameBytes  int           // largest frame, its length word included; 16 MiB, which is also the most
 	MaxUnsentBytes int64         // per connection, then it stops reading; 16 MiB
+	MaxUnsentAll   int64         // of all connections, then each stops reading at 256 KiB; 64 MiB
 	IdleTimeout    time.Duration // without a byte in either direction the connection is closed; 120 s
 	SlowTimeout    time.Duration // so it is when the peer reads nothing of what waits, or too little; 30 s
 	CallTimeout    time.Duration // of calls to clients that name none; 3 s
@@ -40,6 +41,7 @@ func (o *ServerOptions) EnsureDefaults() {
 		o.MaxFrameBytes = protocol.MaxFrameBytes
 	}
 	setDefault(&o.MaxUnsentBytes, 16<<20)
+	setDefault(&o.MaxUnsentAll, 64<<20)
 	setDefault(&o.IdleTimeout, 120*time.Second)
 	setDefault(&o.SlowTimeout, 30*time.Second)
 	setDefault(&o.CallTimeout, 3*time.Second)
@@ -59,7 +61,7 @@ func setDefault[T int64 | time.Duration](v *T, to T) {
 func (o *ServerOptions) Validate() error {
 	return errors.Join(
 		checkFrame(o.MaxFrameBytes),
-		positive("MaxUnsentBytes", o.MaxUnsentBytes), positive("IdleTimeout", o.IdleTimeout), positive("SlowTimeout", o.SlowTimeout),
+		positive("MaxUnsentBytes", o.MaxUnsentBytes), positive("MaxUnsentAll", o.MaxUnsentAll), positive("IdleTimeout", o.IdleTimeout), positive("SlowTimeout", o.SlowTimeout),
 		positive("CallTimeout", o.CallTimeout), positive("Tick", o.Tick))
 }
 
@@ -95,7 +97,7 @@ func NewServer(ctx context.Context, o ServerOptions) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{ep: endpoint{handler: o.Handler, log: o.Logger, limits: limits{
-		maxFrame: o.MaxFrameBytes, maxUnsent: o.MaxUnsentBytes, idleTimeout: o.IdleTimeout, slowTimeout: o.SlowTimeout,
+		maxFrame: o.MaxFrameBytes, maxUnsent: o.MaxUnsentBytes, maxUnsentAll: o.MaxUnsentAll, idleTimeout: o.IdleTimeout, slowTimeout: o.SlowTimeout,
 		callTimeout: o.CallTimeout, tick: o.Tick, holdReaders: true,
 	}}}
 	s.ep.start(ctx, o.Name)

@@ -149,3 +149,50 @@ func TestBusy(t *testing.T) {
 	_, err = c.Call(soon(t), request("again"))
 	require.NoError(t, err)
 }
+
+// Proves that many slow peers together hold no more than MaxUnsentAll and 256 KiB each, that the handler can see which are
+// full, that all get every answer once they read, and that those who leave are not counted any more.
+func TestSlowReadersTogether(t *testing.T) {
+	const all, peers, size, n = 4 << 20, 32, 128 << 10, 100
+	body := make([]byte, size)
+	var served, full atomic.Int64
+	s, addr := newServer(t, remoting.ServerOptions{MaxUnsentAll: all, Handler: handlerFuncs{serve: func(c *remoting.Conn, req *protocol.Command) {
+		served.Add(1)
+		resp := protocol.NewResponse(req, protocol.ResponseSuccess, "")
+		resp.Body = body
+		c.Reply(req, resp)
+		if c.Full() {
+			full.Add(1)
+		}
+	}}})
+	var conns []net.Conn
+	for range peers {
+		nc := rawDial(t, addr)
+		require.NoError(t, nc.(*net.TCPConn).SetReadBuffer(64<<10))
+		for i := range int32(n) {
+			_, err := nc.Write(frame(request("more"), i))
+			require.NoError(t, err)
+		}
+		conns = append(conns, nc)
+	}
+	require.Eventually(t, func() bool {
+		before := served.Load()
+		time.Sleep(20 * time.Millisecond)
+		return s.Stats().Unsent > all && served.Load() == before
+	}, 20*time.Second, time.Millisecond)
+	require.LessOrEqual(t, s.Stats().Unsent, int64(all+peers*(256<<10+2*size)))
+	require.Positive(t, full.Load())
+	resp, err := newClient(t, remoting.ClientOptions{}).Call(soon(t), addr, request("other"))
+	require.NoError(t, err)
+	require.Len(t, resp.Body, size)
+
+	for _, nc := range conns[:peers/2] {
+		require.NoError(t, nc.Close())
+	}
+	for _, nc := range conns[peers/2:] {
+		for i := range int32(n) {
+			require.Equal(t, i, readFrame(t, nc).Opaque)
+		}
+	}
+	require.Eventually(t, func() bool { return s.Stats().Unsent == 0 }, 10*time.Second, time.Millisecond)
+}

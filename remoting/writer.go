@@ -2,6 +2,7 @@ package remoting
 
 import (
 	"context"
+	"math"
 	"runtime"
 
 	"rmq/remoting/protocol"
@@ -27,7 +28,7 @@ func (c *Conn) outbox() *outbox {
 // queued counts n bytes more in the outbox. c.mu is held.
 func (c *Conn) queued(n int) {
 	if !c.closed {
-		c.unsent.Add(int64(n))
+		c.report(c.unsent.Add(int64(n)))
 	}
 }
 
@@ -161,11 +162,47 @@ func (c *Conn) writeSlowly(o *outbox) {
 	}
 }
 
+// crowdedBytes is what may be unsent on a connection while all together have too much.
+const crowdedBytes = 256 << 10
+
+// limit is how much may be unsent before the connection reads no more.
+func (c *Conn) limit() int64 {
+	if all := c.ep.maxUnsentAll; all > 0 && c.ep.unsent.Load() > all {
+		return min(c.ep.maxUnsent, crowdedBytes)
+	}
+	return c.ep.maxUnsent
+}
+
+// settled is the unsent of a connection that is over, give or take some bytes.
+const settled = math.MinInt64 / 2
+
+// report keeps the count of all connections, in which those with little are not worth a shared cache line.
+func (c *Conn) report(unsent int64) {
+	if unsent <= flushBytes {
+		if c.counted.Load() == 0 {
+			return
+		}
+		unsent = 0
+	}
+	c.ep.unsent.Add(unsent - c.counted.Swap(unsent))
+	if unsent > 0 && c.unsent.Load() < 0 {
+		c.ep.unsent.Add(-c.counted.Swap(0)) // settled meanwhile
+	}
+}
+
+// settle takes what a closed connection did not send out of the count of all.
+func (c *Conn) settle() {
+	c.unsent.Store(settled)
+	c.report(settled)
+}
+
 // wrote counts n bytes that are with the kernel.
 func (c *Conn) wrote(n int) {
 	c.stats.bytesOut.Add(int64(n))
 	c.active.Store(c.ep.clock.Load())
-	if c.unsent.Add(-int64(n)) <= c.ep.maxUnsent/2 && c.waiting.Load() {
+	left := c.unsent.Add(-int64(n))
+	c.report(left)
+	if left <= c.limit()/2 && c.waiting.Load() {
 		c.mu.Lock()
 		c.eased.Broadcast()
 		c.mu.Unlock()

@@ -340,7 +340,7 @@ func (c *Config) portError(err error) error {
 
 func (b *Broker) listen(ctx context.Context, c *Config) (err error) {
 	b.server, err = remoting.NewServer(context.WithoutCancel(ctx), remoting.ServerOptions{
-		Name: "remoting", Handler: b, IdleTimeout: c.ConnectionMaxIdle, Logger: b.log,
+		Name: "remoting", Handler: b, IdleTimeout: c.ConnectionMaxIdle, Logger: b.log, MaxUnsentAll: b.maxUnsent(),
 	})
 	if err != nil {
 		return err
@@ -354,6 +354,16 @@ func (b *Broker) listen(ctx context.Context, c *Config) (err error) {
 		}
 	}
 	return nil
+}
+
+// maxUnsent bounds the answers that wait for clients to read them, of all connections: 64 MiB, or a
+// sixteenth of the memory limit: what they hold of the store may be a few times that.
+func (b *Broker) maxUnsent() int64 {
+	const most = 64 << 20
+	if limit := b.o.MemoryLimit; limit > 0 {
+		return min(most, limit/16)
+	}
+	return most
 }
 
 // SetRole makes this node the master of its name, or not: what only a master does starts or stops.

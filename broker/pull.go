@@ -59,6 +59,7 @@ type pullOp struct {
 	match  func(tagsHash int64) bool // the method wants, bound once
 	query  engine.ReadQuery
 	result engine.ReadResult
+	later  bool  // the client reads too slowly: it may ask again
 	err    error // of the read; records before it are still in result
 	resp   protocol.PullResponse
 	ranges []remoting.Range
@@ -219,10 +220,14 @@ func (b *Broker) filterOfGroup(p *pullParams, h *protocol.PullHeader) (*refusal,
 	return nil, forbidNothing
 }
 
-// read looks for records. With inMemory it gives up, and returns false, where a file would have to be
+// read looks for records, unless more than enough of them wait to be read on the connection: requests
+// that were in line before the reader stopped must not add to it without bound. With inMemory it gives up, and returns false, where a file would have to be
 // read.
 func (op *pullOp) read(inMemory bool) bool {
 	b := op.cs.b
+	if op.later = op.cs.conn.Full(); op.later {
+		return true
+	}
 	c := b.conf()
 	count, bytes := c.MaxCountInMemory, int(c.MaxBytesInMemory)
 	if !inMemory && op.onDisk() {
@@ -283,6 +288,13 @@ func (op *pullOp) refuse(cause string) {
 // finish answers with what read has found, or holds the pull.
 func (op *pullOp) finish() {
 	b := op.cs.b
+	if op.later {
+		low, high, _ := b.store.QueueRange(op.topic.TopicName, op.queueID)
+		op.resp = protocol.PullResponse{NextBeginOffset: op.offset, MinOffset: low, MaxOffset: high}
+		op.end(protocol.ResponsePullRetryImmediately, "answers wait to be read on this connection: ask again")
+		op.Release()
+		return
+	}
 	r := &op.result
 	if op.err != nil && r.Count() == 0 {
 		op.resp = protocol.PullResponse{NextBeginOffset: op.offset, MinOffset: r.MinOffset, MaxOffset: r.MaxOffset}

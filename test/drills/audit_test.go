@@ -66,6 +66,9 @@ func readQueue(t *testing.T, cl *client.Client, q client.MessageQueue, from int6
 	for from < end {
 		res, err := cl.Pull(t.Context(), q, from, 2048, client.Tags(), 0)
 		require.NoError(t, err, "%v at %d", q, from)
+		if res.Status == client.PullNoMatch && res.Next == from {
+			continue // the broker is busy with those who do not read
+		}
 		require.Equal(t, client.PullFound, res.Status, "%v at %d: next %d, min %d, max %d, the end was %d", q, from, res.Next, res.Min, res.Max, end)
 		for _, m := range res.Messages {
 			require.Equal(t, from, m.QueueOffset, "%v", q)

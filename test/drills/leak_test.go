@@ -12,6 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// saveHeap keeps a profile of the heap where go test -artifacts finds it.
+func (n *node) saveHeap(t *testing.T) {
+	t.Helper()
+	_, heap := n.page(t, "/debug/pprof/heap")
+	require.NoError(t, os.WriteFile(filepath.Join(t.ArtifactDir(), "heap.pprof"), []byte(heap), 0o644))
+}
+
 // awaitUsage waits until a node has no more than it had: goroutines but for a few, descriptors but for
 // those of files that were made, and heap bytes of live heap more, such as caches of the store keep.
 func (n *node) awaitUsage(t *testing.T, before usage, heap int64) {
@@ -26,9 +33,7 @@ func (n *node) awaitUsage(t *testing.T, before usage, heap int64) {
 		}
 		if time.Now().After(end) {
 			_, profile := n.page(t, "/debug/pprof/goroutine?debug=1")
-			_, heap := n.page(t, "/debug/pprof/heap?gc=1")
-			file := filepath.Join(t.ArtifactDir(), "heap.pprof") // kept with go test -artifacts
-			require.NoError(t, os.WriteFile(file, []byte(heap), 0o644))
+			n.saveHeap(t)
 			t.Fatalf("before %+v, after %+v: this stays\n%s", before, now, profile)
 		}
 	}

@@ -83,7 +83,7 @@ type worker struct {
 	again   []int64 // messages to be written again
 	retries int
 	trouble map[string]int  // answers that were none
-	slowest []time.Duration // per answer, only with timed
+	took    []time.Duration // by answer, only when timed
 
 	next  int64 // message
 	epoch int32
@@ -264,7 +264,7 @@ func (w *worker) answered(c *remoting.Call, s *slot) {
 		wr.outcome, wr.offset = acked, h.QueueOffset
 		w.acks.Add(1)
 		if w.timed.Load() {
-			w.slowest = append(w.slowest, took)
+			w.took = append(w.took, took)
 		}
 	case !bytes.HasPrefix(c.Response.Remark, []byte("[UNKNOWN_OUTCOME]")):
 		wr.outcome = refused

@@ -166,6 +166,9 @@ func verifyGate(l *gateList, v *Verify) {
 		}
 	} else if v.NoScan != "" {
 		g.Note = v.NoScan
+		if v.Reordered > 0 {
+			g.Note += fmt.Sprintf("; %d messages of one connection were stored out of order", v.Reordered)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"math"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -499,25 +500,31 @@ func pairs(from, to *CellSummary, m Metric) (a, b []float64, blocks []int) {
 	return a, b, blocks
 }
 
+// varyingFactors names the factors in which any cell differs from the first.
 func varyingFactors(cells []Cell) []string {
-	var out []string
 	if len(cells) == 0 {
 		return nil
 	}
-	for i, f := range cells[0].Factors() {
-		for _, c := range cells[1:] {
-			fs := c.Factors()
-			if i < len(fs) && fs[i].Level != f.Level {
-				out = append(out, f.Name)
-				break
+	varies := map[string]bool{}
+	var names []string
+	for _, c := range cells {
+		for _, f := range c.Factors() {
+			if !slices.Contains(names, f.Name) {
+				names = append(names, f.Name)
 			}
 		}
+		for _, f := range differing(cells[0], c) {
+			varies[f] = true
+		}
 	}
-	return out
+	return slices.DeleteFunc(names, func(f string) bool { return !varies[f] })
 }
 
 // VaryingFactors names the factors with more than one level, in the order of the matrix.
 func (r *Run) VaryingFactors() []string { return varyingFactors(r.Manifest.Cells) }
+
+// unsaid are the levels of extra factors in cells that do not name them.
+var unsaid = map[string]string{"batch": "1", "header": "json", "target": "own"}
 
 func level(c Cell, factor string) string {
 	for _, f := range c.Factors() {
@@ -525,21 +532,18 @@ func level(c Cell, factor string) string {
 			return f.Level
 		}
 	}
-	return ""
+	return unsaid[factor]
 }
 
 // Level is the cell's level of a factor as text, "" when it has no such factor.
 func (c Cell) Level(factor string) string { return level(c, factor) }
 
+// differing names the factors in which two cells differ.
 func differing(a, b Cell) []string {
-	fa, fb := a.Factors(), b.Factors()
 	var out []string
-	for i := range max(len(fa), len(fb)) {
-		switch {
-		case i >= len(fa):
-			out = append(out, fb[i].Name)
-		case i >= len(fb) || fa[i] != fb[i]:
-			out = append(out, fa[i].Name)
+	for _, f := range append(a.Factors(), b.Factors()...) {
+		if !slices.Contains(out, f.Name) && level(a, f.Name) != level(b, f.Name) {
+			out = append(out, f.Name)
 		}
 	}
 	return out

@@ -169,6 +169,11 @@ func phrase(factor, level string) string {
 		return "replication " + level
 	case "driver":
 		return level + " driver"
+	case "target":
+		if level == "own" {
+			return "own broker"
+		}
+		return "target " + level
 	}
 	return factor + " " + level
 }
@@ -179,9 +184,9 @@ func shortName(c results.Cell, varying []string) string {
 		varying = []string{"flush", "topics"}
 	}
 	var parts []string
-	for _, f := range c.Factors() {
-		if slices.Contains(varying, f.Name) {
-			parts = append(parts, phrase(f.Name, f.Level))
+	for _, f := range varying {
+		if l := c.Level(f); l != "" {
+			parts = append(parts, phrase(f, l))
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -35,11 +35,14 @@ type PushConsumer struct {
 	wake  chan struct{} // asks for a rebalance
 
 	balancing sync.Mutex // one rebalance at a time
-	mu        sync.Mutex
-	subs      map[string]*subscription
-	queues    map[MessageQueue]*held
-	started   time.Time
-	closed    bool
+	// locking orders what brokers are asked about locks: renewing one that is being given back would keep
+	// the queue from everybody for a minute.
+	locking sync.Mutex
+	mu      sync.Mutex
+	subs    map[string]*subscription
+	queues  map[MessageQueue]*held
+	started time.Time
+	closed  bool
 }
 
 // held is a queue while it is assigned to this consumer.
@@ -354,12 +357,14 @@ func (p *PushConsumer) ended(ctx context.Context, h *held) {
 		p.c.opt.Logger.Warn("offset of a queue given up not stored", "group", p.opt.Group, "queue", q, "err", err)
 	}
 	p.store.forget(q)
-	if p.opt.Ordered && p.opt.Model == Clustering {
-		p.c.unlock(ctx, p.opt.Group, []MessageQueue{q})
-	}
+	p.locking.Lock()
+	defer p.locking.Unlock()
 	p.mu.Lock()
 	delete(p.queues, q)
 	p.mu.Unlock()
+	if p.opt.Ordered && p.opt.Model == Clustering {
+		p.c.unlock(ctx, p.opt.Group, []MessageQueue{q})
+	}
 	p.rebalanceSoon()
 }
 
@@ -384,7 +389,9 @@ func (p *PushConsumer) claim(ctx context.Context, sub *subscription, want []Mess
 	}
 	mine := fresh
 	if p.opt.Ordered && p.opt.Model == Clustering {
+		p.locking.Lock()
 		mine = p.c.lock(ctx, p.opt.Group, fresh)
+		p.locking.Unlock()
 	}
 	all = len(mine) == len(fresh)
 	for _, q := range mine {

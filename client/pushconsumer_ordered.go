@@ -109,9 +109,12 @@ func (p *PushConsumer) keepLocks(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		p.locking.Lock()
 		queues := p.assigned()
+		got := p.c.lock(ctx, p.opt.Group, queues)
+		p.locking.Unlock()
 		mine := map[MessageQueue]bool{}
-		for _, q := range p.c.lock(ctx, p.opt.Group, queues) {
+		for _, q := range got {
 			mine[q] = true
 		}
 		now := time.Now()

@@ -115,7 +115,7 @@ func TestPushConcurrent(t *testing.T) {
 	want = append(want, sendAll(t, prod, "T", 50, 80)...)
 	require.Equal(t, want, sorted(s.wait(t, 80)))
 	require.ErrorIs(t, p.Start(t.Context()), ErrStarted)
-	require.Len(t, p.Assigned(), 6+2, "two retry queues beside those of the topic")
+	require.Eventually(t, func() bool { return len(p.Assigned()) == 6+2 }, 10*time.Second, time.Millisecond, "two retry queues beside those of the topic")
 	require.NoError(t, p.Close(t.Context()))
 	var committed int64
 	for _, name := range []string{"broker-a", "broker-b"} {

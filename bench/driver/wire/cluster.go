@@ -119,10 +119,11 @@ func (d Driver) program(name string) (string, error) {
 }
 
 // freePorts finds n consecutive ports that nobody listens on.
-func freePorts(n int) (int, error) {
+func freePorts(ctx context.Context, n int) (int, error) {
+	var lc net.ListenConfig
 next:
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := lc.Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return 0, err
 		}
@@ -132,7 +133,7 @@ next:
 			continue
 		}
 		for i := range n {
-			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(first+i))
+			l, err := lc.Listen(ctx, "tcp", "127.0.0.1:"+strconv.Itoa(first+i))
 			if err != nil {
 				continue next
 			}
@@ -178,7 +179,7 @@ func startBroker(ctx context.Context, d Driver, c bench.Config) (_ *cluster, err
 			err = errors.Join(err, cl.stop())
 		}
 	}()
-	port, err := freePorts(5) // NameServer, fast port, (unused), broker, high availability
+	port, err := freePorts(ctx, 5) // NameServer, fast port, (unused), broker, high availability
 	if err != nil {
 		return nil, err
 	}
@@ -187,7 +188,7 @@ func startBroker(ctx context.Context, d Driver, c bench.Config) (_ *cluster, err
 	if err := writeLines(conf, "bindAddress=127.0.0.1", "listenPort="+strconv.Itoa(port), "kvConfigPath="+filepath.Join(c.Dir, "kvConfig.json")); err != nil {
 		return nil, err
 	}
-	if _, err := cl.launch(ctx, d, c.Dir, "mqnamesrv", ns, protocol.RequestGetBrokerClusterInfo, "-c", conf); err != nil {
+	if err := cl.launch(ctx, d, c.Dir, "mqnamesrv", ns, protocol.RequestGetBrokerClusterInfo, "-c", conf); err != nil {
 		return nil, err
 	}
 	broker := "127.0.0.1:" + strconv.Itoa(port+3)
@@ -204,7 +205,7 @@ func startBroker(ctx context.Context, d Driver, c bench.Config) (_ *cluster, err
 	if err := writeLines(conf, append(lines, d.BrokerConf...)...); err != nil {
 		return nil, err
 	}
-	if _, err := cl.launch(ctx, d, c.Dir, "mqbroker", broker, protocol.RequestGetBrokerRuntimeInfo, "-c", conf); err != nil {
+	if err := cl.launch(ctx, d, c.Dir, "mqbroker", broker, protocol.RequestGetBrokerRuntimeInfo, "-c", conf); err != nil {
 		return nil, err
 	}
 	cl.brokers, cl.namesrv = []string{broker}, ns
@@ -234,7 +235,7 @@ func (c *Cluster) Stop() error { return c.cl.stop() }
 func (cl *cluster) relaunch(ctx context.Context, dir string) error {
 	old := cl.children[len(cl.children)-1]
 	cl.children = cl.children[:len(cl.children)-1]
-	cmd := exec.Command(old.cmd.Path, old.cmd.Args[1:]...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), old.cmd.Path, old.cmd.Args[1:]...)
 	cmd.Env = old.cmd.Env
 	c, err := startChild(dir, filepath.Base(old.cmd.Path), cmd)
 	if err != nil {
@@ -245,19 +246,19 @@ func (cl *cluster) relaunch(ctx context.Context, dir string) error {
 }
 
 // launch starts one of our programs, with dir for its home, and waits until it answers.
-func (cl *cluster) launch(ctx context.Context, d Driver, dir, name, addr string, code protocol.RequestCode, args ...string) (*child, error) {
+func (cl *cluster) launch(ctx context.Context, d Driver, dir, name, addr string, code protocol.RequestCode, args ...string) error {
 	path, err := d.program(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	cmd := exec.Command(path, args...)
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), path, args...) // ended by stop, the polite way
 	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+dir)
 	c, err := startChild(dir, name, cmd)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cl.children = append(cl.children, c)
-	return c, c.awaitAnswer(ctx, addr, code)
+	return c.awaitAnswer(ctx, addr, code)
 }
 
 // startNull starts the server that stores nothing.
@@ -268,13 +269,13 @@ func startNull(ctx context.Context, d Driver, c bench.Config) (_ *cluster, err e
 			err = errors.Join(err, cl.stop())
 		}
 	}()
-	port, err := freePorts(1)
+	port, err := freePorts(ctx, 1)
 	if err != nil {
 		return nil, err
 	}
 	addr := "127.0.0.1:" + strconv.Itoa(port)
 	cl.brokers = []string{addr}
-	_, err = cl.launch(ctx, d, c.Dir, "rmqbench", addr, protocol.RequestGetBrokerRuntimeInfo, "null-server", "--listen="+addr)
+	err = cl.launch(ctx, d, c.Dir, "rmqbench", addr, protocol.RequestGetBrokerRuntimeInfo, "null-server", "--listen="+addr)
 	return cl, err
 }
 

@@ -77,7 +77,7 @@ func pullQueue(ctx context.Context, conn *remoting.Conn, a *bench.Auditor, topic
 				}
 				var p protocol.PullResponse
 				if err := protocol.ParsePullResponse(call.Response, &p); err != nil {
-					ended <- fmt.Errorf("%w (%v)", call.Response.Err(), err)
+					ended <- fmt.Errorf("%w (%w)", call.Response.Err(), err)
 					return
 				}
 				next, end = p.NextBeginOffset, p.MaxOffset

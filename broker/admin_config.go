@@ -12,7 +12,7 @@ import (
 
 // fixedConfig are keys that are no choice here and that stock tools fail without
 // (org.apache.rocketmq.tools.command.export.ExportConfigsCommand of 4.9).
-var fixedConfig = [][2]string{{"filterServerNums", "0"}, {"traceOn", "true"}, {"useTLS", "false"}}
+var fixedConfig = [][2]string{{"filterServerNums", "0"}}
 
 // brokerConfig answers 26: all keys as a property file.
 func (p *processors) brokerConfig(x *exchange, _ *noHeader) error {

@@ -78,6 +78,8 @@ type Broker struct {
 
 	storeHost       netip.AddrPort // what records and message ids say of where they are
 	brokerProps     message.Properties
+	region          []byte
+	traceOff        bool
 	uniqKeys        *uniqKeys
 	maxMessageBytes int
 	maxSendBytes    int64
@@ -130,9 +132,10 @@ func New(o Options) (*Broker, error) {
 	}
 	b.storeHost = netip.AddrPortFrom(ip, uint16(c.ListenPort))
 	b.uniqKeys = newUniqKeys(ip, rand.Uint32())
-	for _, p := range [][2]string{{propCluster, c.BrokerClusterName}, {propRegion, defaultRegion}, {propTrace, "true"}} {
+	for _, p := range [][2]string{{propCluster, c.BrokerClusterName}, {propRegion, c.RegionID}, {propTrace, strconv.FormatBool(c.TraceOn)}} {
 		b.brokerProps = message.AppendProperty(b.brokerProps, p[0], p[1])
 	}
+	b.region, b.traceOff = []byte(c.RegionID), !c.TraceOn
 	b.sendPool, b.pullPool = b.newSendPool(), b.newPullPool()
 	b.holds = newPullRequestHold(b)
 	delays := parseDelayLevels(c.MessageDelayLevel)

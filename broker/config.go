@@ -15,6 +15,7 @@ import (
 	"rmq/engine"
 	"rmq/internal/config"
 	"rmq/internal/daemon"
+	"rmq/remoting/protocol"
 )
 
 // Config is what a broker.conf says. Names in the tags are the Java property names. A Config that
@@ -49,6 +50,8 @@ type Config struct {
 	BrokerTopic           bool   `prop:"brokerTopicEnable"`  // a topic named after the broker
 	TraceTopic            bool   `prop:"traceTopicEnable"`
 	TraceTopicName        string `prop:"msgTraceTopicName"`
+	RegionID              string `prop:"regionId"` // told to producers, and a property of each message
+	TraceOn               bool   `prop:"traceOn"`  // whether clients trace messages
 
 	// The store.
 	StorePathRootDir      string        `prop:"storePathRootDir,important"`
@@ -119,6 +122,7 @@ type Config struct {
 	MaxFilterBytes       config.Size   `prop:"maxFilterMessageSize,live,min=20,max=1G"` // of queue entries in one pull
 	QueryMax             int           `prop:"defaultQueryMaxNum,live,min=1,max=65536"`
 	QueryCap             int           `prop:"maxMsgsNumBatch,live,min=1,max=65536"`
+	LitePull             bool          `prop:"litePullMessageEnable,live"`
 	SlaveRead            bool          `prop:"slaveReadEnable,live"`
 	OffsetCheckInSlave   bool          `prop:"offsetCheckInSlave,live"`
 	ServerSideReset      bool          `prop:"useServerSideResetOffset,live"`
@@ -143,6 +147,7 @@ type Config struct {
 	Duplication       bool     `prop:"duplicationEnable"`
 	MultiDispatch     bool     `prop:"enableMultiDispatch"`
 	LMQ               bool     `prop:"enableLmq"`
+	TLS               bool     `prop:"useTLS"`
 	ACL               bool     `prop:"aclEnable"`
 	Authentication    bool     `prop:"authenticationEnabled"`
 	Authorization     bool     `prop:"authorizationEnabled"`
@@ -181,7 +186,7 @@ func DefaultConfig() Config {
 		ConfigBlackList:   []string{"configBlackList", "brokerConfigPath", "rocketmqHome"},
 		ConnectionMaxIdle: 120 * time.Second, RegisterPeriod: 30 * time.Second, RegisterTimeout: 24 * time.Second, ForceRegister: true,
 
-		DefaultTopicQueueNums: 8, AutoCreateTopic: true, AutoCreateGroup: true, ClusterTopic: true, BrokerTopic: true, TraceTopicName: "RMQ_SYS_TRACE_TOPIC",
+		DefaultTopicQueueNums: 8, AutoCreateTopic: true, AutoCreateGroup: true, ClusterTopic: true, BrokerTopic: true, TraceTopicName: "RMQ_SYS_TRACE_TOPIC", RegionID: protocol.DefaultRegion, TraceOn: true,
 
 		StoreType: "default", FileSizeCommitLog: 1 << 30, FileSizeConsumeQueue: 6_000_000, MessageIndex: true,
 		MaxHashSlots: 5_000_000, MaxIndexEntries: 20_000_000, MaxMessageSize: 4 << 20, FlushDiskType: "ASYNC_FLUSH",
@@ -197,7 +202,7 @@ func DefaultConfig() Config {
 		SendQueueWait: 200 * time.Millisecond, PullQueueWait: 5 * time.Second, LitePullQueueWait: 5 * time.Second,
 		HeartbeatQueueWait: 31 * time.Second, AdminQueueWait: 5 * time.Second, PageCacheBusy: time.Second,
 
-		LongPolling: true, ShortPolling: time.Second, MaxBytesInMemory: 256 << 10, MaxCountInMemory: 32, MaxBytesOnDisk: 64 << 10, MaxCountOnDisk: 8,
+		LongPolling: true, LitePull: true, ShortPolling: time.Second, MaxBytesInMemory: 256 << 10, MaxCountInMemory: 32, MaxBytesOnDisk: 64 << 10, MaxCountOnDisk: 8,
 		InMemoryPercent: 40, MaxFilterBytes: 16_000, QueryMax: 32, QueryCap: 64, SlaveRead: true, ServerSideReset: true, SlowConsumerBytes: 16 << 30, NotifyAtOnce: true,
 		ClientExpiry: 120 * time.Second, FlushConsumerOffsets: 5 * time.Second, FlushDelayOffsets: 10 * time.Second,
 		ConsumerOffsetStep: 500, DelayOffsetStep: 200,
@@ -416,6 +421,7 @@ func (c *Config) reviewAbsent(r *config.Review) {
 		{c.Duplication, "duplicationEnable", "this version does not replicate"},
 		{c.MultiDispatch, "enableMultiDispatch", "this version puts a message into one queue only"},
 		{c.LMQ, "enableLmq", "this version has no light queues"},
+		{c.TLS, "useTLS", "this version speaks no TLS"},
 		{c.ACL, "aclEnable", "this version has no access control, every client would be let in"},
 		{c.Authentication, "authenticationEnabled", "this version has no access control, every client would be let in"},
 		{c.Authorization, "authorizationEnabled", "this version has no access control, every client would be let in"},

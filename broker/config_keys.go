@@ -72,20 +72,27 @@ var inert = []config.Inert{
 		maxTakeLeadershipVoteIntervalMs maxWaitAckTimeMs maxPushTimeOutMs maxPendingRequestsNum peerPushThrottlePoint
 		peerPushQuota maxBatchPushSize maxBatchAppendSize flushFileInterval checkPointInterval
 		maxLeadershipTransferWaitIndex leadershipTransferWaitTimeout diskSpaceRatioToCheckExpired
-		diskSpaceRatioToForceClean fileReservedHours mappedFileSizeForEntryData mappedFileSizeForEntryIndex`)},
+		diskSpaceRatioToForceClean fileReservedHours mappedFileSizeForEntryData mappedFileSizeForEntryIndex
+		cleanOfflineBrokerInterval sendHeartbeatTimeoutMillis fetchControllerAddrByDnsLookup forwardTimeout
+		isBrokerContainer isInBrokerContainer lockInStrictMode`)},
 	{Why: "timer messages are refused, only delay levels are kept", Keys: names(`
 		timerWheelEnable timerPrecisionMs timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs mappedFileSizeTimerLog
 		timerGetMessageThreadNum timerPutMessageThreadNum timerCongestNumEachSlot timerEnableRetryUntilSuccess
 		timerSkipUnknownError timerWarmEnable timerStopEnqueue timerStopDequeue timerEnableDisruptor
 		timerInterceptDelayLevel timerEnableCheckMetrics timerCheckMetricsWhen timerMetricSmallThreshold
-		timerProgressLogIntervalMs timerColdDataCheckIntervalMs recallMessageEnable`)},
+		timerProgressLogIntervalMs timerColdDataCheckIntervalMs recallMessageEnable
+		allowRecallWhenBrokerNotWriteable appendTopicForTimerDeleteKey timerRecallToTimeWheelEnable
+		timerRecallToTimelineEnable timerRocksDBEnable timerRocksDBPrecisionMs timerRocksDBRollIntervalHours
+		timerRocksDBRollMaxTps timerRocksDBRollRangeHours timerRocksDBStopScan timerRocksDBTimeExpiredMaxTps
+		timerWheelSnapshotFlush timerWheelSnapshotIntervalMs maxDelayTime`)},
 	{Why: "delay levels are delivered in order, without statistics of their own", Keys: names(`
 		enableScheduleMessageStats enableScheduleAsyncDeliver scheduleAsyncDeliverMaxPendingLimit
 		scheduleAsyncDeliverMaxResendNum2Blocked`)},
 	{Why: "transactional messages are refused", Keys: names(`
 		checkTransactionMessageEnable transactionTimeOut transactionTimeout transactionCheckMax transactionCheckInterval
 		transactionOpMsgMaxSize transactionOpBatchInterval transactionMetricFlushInterval endTransactionThreadPoolNums
-		endTransactionPoolQueueCapacity waitTimeMillsInTransactionQueue rejectTransactionMessage`)},
+		endTransactionPoolQueueCapacity waitTimeMillsInTransactionQueue rejectTransactionMessage
+		transRocksDBEnable transWriteOriginTransHalfEnable`)},
 	{Why: "POP consumption is refused", Keys: names(`
 		reviveQueueNum reviveInterval reviveScanTime reviveMaxSlow reviveAckWaitMs enableSkipLongAwaitingAck
 		enablePopBufferMerge popCkStayBufferTime popCkStayBufferTimeOut popCkMaxBufferSize popCkOffsetMaxQueueSize
@@ -93,33 +100,89 @@ var inert = []config.Inert{
 		popReviveMaxReturnSizePerRead popReviveMaxAttemptTimes skipWhenCKRePutReachMaxTimes appendAckAsync appendCkAsync
 		popConsumerKVServiceInit popConsumerKVServiceEnable popConsumerKVServiceLog popConsumerFSServiceInit
 		popPollingSize maxPopPollingSize popPollingMapSize popLongPollingForceNotifyInterval enablePopMessageThreshold
-		ackThreadPoolQueueCapacity waitTimeMillsInAckQueue serverLoadBalancerEnable`)},
+		ackThreadPoolQueueCapacity waitTimeMillsInAckQueue serverLoadBalancerEnable
+		defaultMessageRequestMode defaultPopShareQueueNum enableNotifyAfterPopOrderLockRelease
+		enableNotifyBeforePopCalculateLag enablePopLog initPopOffsetByCheckMsgInMem loadBalancePollNameServerInterval
+		loadBalanceProcessorThreadPoolNums loadBalanceThreadPoolQueueCapacity popFromRetryProbabilityForPriority
+		popInflightMessageThreshold popPollingMapExpireTimeSeconds popResponseReturnActualRetryTopic popReviveConcurrency
+		priorityOrderAsc useSeparateRetryQueue clearRetryTopicWhenDeleteTopic`)},
 	{Why: "SQL92 filters are refused, filters by tag need none of it", Keys: names(`
 		enablePropertyFilter enableCalcFilterBitMap filterSupportRetry expectConsumerNumUseFilter
 		maxErrorRateOfBloomFilter filterDataCleanTimeSpan`)},
 	{Why: "request-reply messages are refused", Keys: names(`
-		storeReplyMessageEnable replyThreadPoolQueueCapacity`)},
+		storeReplyMessageEnable replyThreadPoolQueueCapacity
+		processReplyMessageThreadPoolNums`)},
 	{Why: "compaction topics, tiered and cold storage are not kept", Keys: names(`
 		enableCompaction compactionMappedFileSize compactionCqMappedFileSize compactionScheduleInternal maxOffsetMapSize
 		compactionThreadNum coldDataFlowControlEnable coldDataScanEnable dataReadAheadEnable
-		accessMessageInMemoryHotRatio messageStorePlugIn`)},
+		accessMessageInMemoryHotRatio messageStorePlugIn
+		cgColdReadThreshold coldCtrStrategyEnable globalColdReadThreshold usePIDColdCtrStrategy`)},
 	{Why: "there is no RocksDB store", Keys: names(`
 		rocksdbCQDoubleWriteEnable cleanRocksDBDirtyCQIntervalMin statRocksDBCQIntervalSec memTableFlushIntervalMs
 		realTimePersistRocksDBConfig enableRocksDBLog bottomMostCompressionTypeForConsumeQueueStore
 		rocksdbCompressionType rocksdbFlushWalFrequency rocksdbWalFileRollingThreshold combineCQLoadingCQTypes
 		combineCQPreferCQType combineAssignOffsetCQType combineCQEnableCheckSelf combineCQMaxExtraSearchCommitLogFiles
-		configManagerVersion`)},
+		configManagerVersion
+		indexRocksDBEnable maxRocksDBIndexQueryDays useSingleRocksDBForAllConfigs`)},
 	{Why: "lag is counted exactly", Keys: names(`maxConsumeQueueScan sampleCountThreshold sampleSteps`)},
 	{Why: "name servers are those of namesrvAddr", Keys: names(`
-		fetchNamesrvAddrByAddressServer fetchNameSrvAddrByDnsLookup rmqAddressServerDomain rmqAddressServerSubGroup`)},
+		fetchNamesrvAddrByAddressServer fetchNameSrvAddrByDnsLookup rmqAddressServerDomain rmqAddressServerSubGroup
+		compatibleWithOldNameSrv fetchNamesrvAddrInterval updateNameServerAddrPeriod isScanAvailableNameSrv`)},
 	{Why: "connections are served by goroutines", Keys: names(`
 		serverWorkerThreads serverCallbackExecutorThreads serverSelectorThreads serverOnewaySemaphoreValue
 		serverAsyncSemaphoreValue serverSocketSndBufSize serverSocketRcvBufSize serverPooledByteBufAllocatorEnable
 		useEpollNativeSelector clientManageThreadPoolNums consumerManageThreadPoolNums adminBrokerThreadPoolNums
 		heartbeatThreadPoolNums queryMessageThreadPoolNums replyThreadPoolNums litePullMessageThreadPoolNums
-		ackMessageThreadPoolNums`)},
+		ackMessageThreadPoolNums
+		serverSocketBacklog serverNettyWorkerGroupEnable writeBufferHighWaterMark writeBufferLowWaterMark
+		disableNettyWorkerGroup disableCallbackExecutor clientAsyncSemaphoreValue clientCallbackExecutorThreads
+		clientChannelMaxIdleTimeSeconds clientCloseSocketIfTimeout clientOnewaySemaphoreValue
+		clientPooledByteBufAllocatorEnable clientSocketRcvBufSize clientSocketSndBufSize clientWorkerThreads
+		channelNotActiveInterval connectTimeoutMillis enableFastChannelEventProcess enableNetWorkFlowControl
+		maxReconnectIntervalTimeSeconds socksProxyConfig asyncSendEnable highSpeedMode sharedByteBufferNum`)},
 	{Why: "a topic that changes is registered alone, always", Keys: names(`enableSingleTopicRegister`)},
-	{Why: "registrations are sent as they are", Keys: names(`compressedRegister`)},
+	{Why: "this version has no access control", Keys: names(`
+		aclCacheExpiredSecond aclCacheMaxNum aclCacheRefreshSecond authConfigPath authenticationMetadataProvider
+		authenticationProvider authenticationStrategy authenticationWhitelist authorizationMetadataProvider
+		authorizationProvider authorizationStrategy authorizationWhitelist clusterName configName initAuthenticationUser
+		innerClientAuthenticationCredentials migrateAuthFromV1Enabled statefulAuthenticationCacheExpiredSecond
+		statefulAuthenticationCacheMaxNum statefulAuthorizationCacheExpiredSecond statefulAuthorizationCacheMaxNum
+		userCacheExpiredSecond userCacheMaxNum userCacheRefreshSecond`)},
+	{Why: "metrics are read from httpPort in the format of Prometheus", Keys: names(`
+		metricsExporterType metricsGrpcExporterHeader metricsGrpcExporterTarget metricGrpcExporterIntervalInMills
+		metricGrpcExporterTimeOutInMills metricLoggingExporterIntervalInMills metricsInDelta metricsLabel
+		metricsOtelCardinalityLimit metricsPromExporterHost metricsPromExporterPort enableConnectionMetrics
+		enableLagAndDlqMetrics enableMessageStoreMetrics enablePopMetrics enableRemotingMetrics enableRequestMetrics
+		enableStatsMetrics enableTransactionMetrics estimateAccumulation`)},
+	{Why: "statistics are always kept, those of topics that are deleted go with them", Keys: names(`
+		accountStatsEnable accountStatsPrintZeroValues autoDeleteUnusedStats commercialBaseCount commercialBigCount
+		commercialEnable commercialSizePerMsg commercialTimerCount commercialTransCount enableDetailStat enableLmqStats
+		maxStatsIdleTimeInMinutes printChannelGroups printChannelGroupsMinNum`)},
+	{Why: "subscriptions are what clients say in their heartbeats", Keys: names(`
+		subscriptionExpiredTimeout useStaticSubscription`)},
+	{Why: "consumers in broadcast mode keep their offsets themselves", Keys: names(`
+		broadcastOffsetExpireMaxSecond broadcastOffsetExpireSecond enableBroadcastOffsetStore`)},
+	{Why: "each group says so for itself", Keys: names(`
+		notifyConsumerIdsChangedEnable`)},
+	{Why: "producers, system topics and system groups are always kept", Keys: names(`
+		enableRegisterProducer validateSystemTopicWhenUpdateTopic enableCreateSysGroup`)},
+	{Why: "types of messages are not told apart", Keys: names(`
+		enableMixedMessageType`)},
+	{Why: "a broker that stops always answers what it has taken", Keys: names(`
+		enableShutdownGracefully shutdownWaitTimeSeconds enableReconnectForGoAway`)},
+	{Why: "no history of offsets is kept", Keys: names(`
+		flushConsumerOffsetHistoryInterval`)},
+	{Why: "recovery begins at the checkpoint", Keys: names(`
+		commitLogRecoverMaxNum`)},
+	{Why: "index files are the only index, see messageIndexEnable", Keys: names(`
+		indexFileReadEnable indexFileWriteEnable`)},
+	{Why: "there is one log of the process, see logFile", Keys: names(`
+		isolateLogEnable`)},
+	{Why: "there are no filter servers", Keys: names(`
+		filterServerNums`)},
+	{Why: "it is the file that the broker is started with", Keys: names(`
+		brokerConfigPath`)},
+	{Why: "registrations are sent as they are", Keys: names(`compressedRegister enableSplitRegistration splitRegistrationSize`)},
 }
 
 func names(list string) []string { return strings.Fields(list) }

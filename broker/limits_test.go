@@ -172,6 +172,31 @@ func TestLitePull(t *testing.T) {
 	}
 }
 
+// Lite pulls can be switched off.
+func TestNoLitePull(t *testing.T) {
+	b := startBroker(t, Options{Settings: settings(t, t.TempDir(), "litePullMessageEnable=false")})
+	p := connect(t, b)
+	p.send("T", 0, "x")
+	p.dispatched()
+	req := pullRequest("G", "T", 0, 0, "*", 0)
+	req.Code = int32(protocol.RequestLitePullMessage)
+	p.require(p.call(req), protocol.ResponseNoPermission)
+	require.Equal(t, []string{"x"}, p.pull("G", "T", 0, 0, "*", 0).bodies())
+}
+
+// Producers and messages are told the region, and whether to trace, of the configuration.
+func TestRegionAndTrace(t *testing.T) {
+	p := connect(t, startBroker(t, Options{Settings: settings(t, t.TempDir(), "regionId=north", "traceOn=false")}))
+	for _, resp := range []*protocol.Command{p.send("T", 0, "x"), p.call(sendRequest("a b", 0, "x"))} {
+		require.Equal(t, "north", resp.GetString("MSG_REGION"))
+		require.Equal(t, "false", resp.GetString("TRACE_ON"))
+	}
+	p.dispatched()
+	r := p.pull("G", "T", 0, 0, "*", 0).records[0]
+	require.Equal(t, "north", string(r.Properties.Get("MSG_REGION")))
+	require.Equal(t, "false", string(r.Properties.Get("TRACE_ON")))
+}
+
 // The version of the offsets of delay levels moves with every so many steps.
 func TestDelayOffsetsVersion(t *testing.T) {
 	b := startBroker(t, Options{Settings: settings(t, t.TempDir(), "delayOffsetUpdateVersionStep=2")})

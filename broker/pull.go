@@ -145,6 +145,9 @@ func (b *Broker) checkPull(p *pullParams, h *protocol.PullHeader) (*refusal, for
 	if c.BrokerPermission&protocol.PermRead == 0 {
 		return refuse(protocol.ResponseNoPermission, fmt.Sprintf("the broker[%s] pulling message is forbidden", c.BrokerIP1)), forbidBroker
 	}
+	if p.lite && !c.LitePull {
+		return refuse(protocol.ResponseNoPermission, fmt.Sprintf("the broker[%s] for lite pull consumer is forbidden: litePullMessageEnable is false", c.BrokerIP1)), forbidBroker
+	}
 	if p.group = b.Groups.FindBytes(h.ConsumerGroup); p.group == nil {
 		return refuse(protocol.ResponseSubscriptionGroupNotExist, fmt.Sprintf("subscription group [%s] does not exist, see autoCreateSubscriptionGroup", h.ConsumerGroup)), forbidNothing
 	}

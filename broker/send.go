@@ -398,6 +398,7 @@ func (cs *connState) expire(now time.Time, limit time.Duration) {
 // answer encodes the response.
 func (op *sendOp) answer(dst []byte) []byte {
 	r := &op.resp
+	r.Region, r.TraceOff = op.cs.b.region, op.cs.b.traceOff
 	switch op.code {
 	case protocol.ResponseSuccess, protocol.ResponseFlushDiskTimeout:
 		op.ids = op.appendIDs(op.ids[:0])
@@ -429,6 +430,6 @@ func (b *Broker) refuseSend(cs *connState, req *protocol.Command, no *refusal) {
 	if req.IsOneway() {
 		return
 	}
-	var r protocol.SendResponse
+	r := protocol.SendResponse{Region: b.region, TraceOff: b.traceOff}
 	cs.conn.End(protocol.AppendSendResponse(cs.conn.Begin(), req.Opaque, req.Serialize, no.code, no.remark, &r))
 }

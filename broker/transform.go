@@ -19,8 +19,6 @@ const (
 	propTimerDelaySec   = "TIMER_DELAY_SEC"
 	propTimerDelayMs    = "TIMER_DELAY_MS"
 	propTimerDeliverMs  = "TIMER_DELIVER_MS"
-
-	defaultRegion = "DefaultRegion"
 )
 
 // refusal is an answer that says no.

@@ -113,9 +113,10 @@ var inert = []config.Inert{
 	{Why: "there are no acting masters", Keys: strings.Fields("supportActingMaster notifyMinBrokerIdChanged")},
 	{Why: "brokers are unregistered at once", Keys: strings.Fields("unRegisterBrokerQueueCapacity")},
 	{Why: "there is no product environment to ask", Keys: strings.Fields("clusterTest productEnvName")},
+	{Why: "a name server that stops always answers what it has taken", Keys: strings.Fields("enableShutdownGracefully shutdownWaitTimeSeconds")},
 	{Why: "connections are served by goroutines", Keys: strings.Fields(`
 		clientRequestThreadPoolNums clientRequestThreadPoolQueueCapacity defaultThreadPoolNums
 		serverWorkerThreads serverCallbackExecutorThreads serverSelectorThreads serverOnewaySemaphoreValue
 		serverAsyncSemaphoreValue serverSocketSndBufSize serverSocketRcvBufSize serverPooledByteBufAllocatorEnable
-		useEpollNativeSelector`)},
+		useEpollNativeSelector serverSocketBacklog serverNettyWorkerGroupEnable writeBufferHighWaterMark writeBufferLowWaterMark`)},
 }

@@ -405,7 +405,20 @@ func (p *PushConsumer) claim(ctx context.Context, sub *subscription, want []Mess
 		}
 		p.hold(q, sub, start)
 	}
+	if !all && p.opt.Ordered && p.opt.Model == Clustering {
+		p.giveUpLocks(ctx, fresh)
+	}
 	return all
+}
+
+// giveUpLocks returns the locks of queues that could not be taken after all: a request whose answer was not
+// waited for may have got one, which nobody else could have for a minute. Locks of others stay.
+func (p *PushConsumer) giveUpLocks(ctx context.Context, queues []MessageQueue) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.c.opt.Timeout)
+	defer cancel()
+	p.locking.Lock()
+	defer p.locking.Unlock()
+	p.c.unlock(ctx, p.opt.Group, slices.DeleteFunc(slices.Clone(queues), func(q MessageQueue) bool { return p.find(q) != nil }))
 }
 
 func (p *PushConsumer) startAt(ctx context.Context, q MessageQueue) (int64, error) {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -282,6 +283,27 @@ func TestCommandTable(t *testing.T) {
 			cmd.Flags().VisitAll(func(f *pflag.Flag) { require.NotEmpty(t, f.Usage, c.name+" "+f.Name) })
 		}
 	}
+}
+
+// Traces in the form of Java's clients say who sent and who consumed a message, also half of it.
+func TestMessageTrace(t *testing.T) {
+	record := func(fields ...string) string { return strings.Join(fields, "\x01") + "\x02" }
+	msg := &client.MessageExt{BornHost: netip.MustParseAddrPort("10.0.0.7:1234"), Body: []byte(
+		record("Pub", "1700000000000", "DefaultRegion", "P", "T", "ID", "TagA", "k", "10.0.0.1:10911", "6", "87", "0", "OFFSETID", "true") +
+			record("Pub", "1700000000000", "DefaultRegion", "P", "T", "OTHER", "TagA", "k", "10.0.0.1:10911", "6", "87", "0", "OFFSETID", "true") +
+			record("SubBefore", "1700000001000", "DefaultRegion", "G", "R1", "ID", "2", "null") +
+			record("SubAfter", "R1", "ID", "5", "false", "null", "1", "1700000001000", "G") +
+			record("SubBefore", "1700000002000", "DefaultRegion", "G", "R2", "ID", "3", "k"))}
+	var m messageTrace
+	m.add(msg, "ID")
+	require.Equal(t, []sendTrace{{
+		Type: "Pub", Group: "P", Host: "10.0.0.7", Time: stampSeconds(1700000000000), Cost: "87ms", Millis: 87, Status: "success", Topic: "T", Tags: "TagA", Keys: "k",
+	}}, m.Sends)
+	require.Len(t, m.Consumes, 2)
+	require.Equal(t, []string{"failed", "5ms", "G", "10.0.0.7"}, []string{m.Consumes[0].Status, m.Consumes[0].Cost, m.Consumes[0].Group, m.Consumes[0].Host})
+	require.Equal(t, "unknown", m.Consumes[1].Status)
+	require.EqualValues(t, 3, m.Consumes[1].Retry)
+	require.NotPanics(t, func() { m.add(&client.MessageExt{BornHost: msg.BornHost, Body: []byte("Pub\x01\x02\x02SubAfter")}, "") })
 }
 
 // Columns line up, and nothing follows the last word of a line.

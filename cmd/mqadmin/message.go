@@ -22,6 +22,7 @@ func messageCommands() []command {
 		{"queryMsgByKey", "Find messages by a key", queryMsgByKey},
 		{"queryMsgByUniqueKey", "Find a message by the id that its producer gave it", queryMsgByUniqueKey},
 		{"queryMsgByOffset", "Show the message at an offset of a queue", queryMsgByOffset},
+		{"queryMsgTraceById", "Show when a message was sent and consumed, where clients trace", queryMsgTraceByID},
 		{"queryCq", "Show entries of a consume queue", queryCq},
 		{"DecodeMessageId", "Say where the message with an offset id is", decodeMessageID},
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,7 @@ var checks = []check{
 	{args: "queryMsgByUniqueKey -t Demo -i $KEY", both: []string{"Topic: Demo", "Keys: [key0]", "Queue Offset: 0", "trackType=CONSUMED"}},
 	{args: "queryMsgByOffset -t Demo -b broker-a -i 0 -o 0", both: []string{"OffsetID: $ID", "Topic: Demo", "Tags: [TagA]", "trackType=CONSUMED"}},
 	{args: "queryMsgByKey -t Demo -k key0", columns: true, both: []string{"$KEY 0 0"}, missing: map[string]string{"#IndexKey": "for turning pages of an index that is not ours"}},
+	{args: "queryMsgTraceById -i $KEY", columns: true, both: []string{"Pub Senders 127.0.0.1 20", " 7ms success", "Sub Watchers 127.0.0.1 20", " 3ms success"}},
 	{args: "queryCq -t Demo -q 0 -i 0 -c 2 -b $BROKER", both: []string{"max: 3, min: 0", "idx: 1", "physicOffset=0, physicSize="}},
 	{args: "printMsg -t Demo", both: []string{"minOffset=0, maxOffset=3, MessageQueue [topic=Demo, brokerName=broker-a, queueId=0]", "MSGID: $KEY MessageExt [brokerName=broker-a, queueId=0, ", "BODY: body 0"}},
 	{args: "printMsgByQueue -t Demo -a broker-a -i 0 -p true -d true -f true", both: []string{"MSGID: $KEY MessageExt [brokerName=broker-a, queueId=0, ", "BODY: body 0", "Tag: TagA Count: 3"}},
@@ -160,7 +162,7 @@ var checks = []check{
 // works on our cluster, and ours prints the same columns and the same values.
 func TestAdminColumns(t *testing.T) {
 	ns := ourNamesrv(t)
-	b := ourBroker(t, ns.addr, t.TempDir())
+	b := ourBroker(t, ns.addr, t.TempDir(), "traceTopicEnable=true")
 	first := populate(t, ns.addr)
 	words := func(by, text string) string {
 		return strings.NewReplacer("$TOPIC", "Topic-"+by, "$GROUP", "Group-"+by, "$BROKER", b.addr, "$NAMESRV", ns.addr,
@@ -231,6 +233,13 @@ func populate(t *testing.T, namesrv string) *client.SendResult {
 			first = res
 		}
 	}
+	trace := func(fields ...string) string { return strings.Join(fields, "\x01") + "\x02" }
+	now := strconv.FormatInt(time.Now().UnixMilli(), 10)
+	_, err = p.Send(ctx, &client.Message{Topic: "RMQ_SYS_TRACE_TOPIC", Keys: []string{first.ID}, Body: []byte( // as Java's clients do
+		trace("Pub", now, "DefaultRegion", "Senders", "Demo", first.ID, "TagA", "key0", "127.0.0.1:10911", "6", "7", "0", first.OffsetID, "true") +
+			trace("SubBefore", now, "DefaultRegion", "Watchers", "R1", first.ID, "0", "key0") +
+			trace("SubAfter", "R1", first.ID, "3", "true", "key0", "0", now, "Watchers"))})
+	require.NoError(t, err)
 	k, err := c.NewPushConsumer(client.PushConsumerOptions{
 		Group: "Watchers", From: client.FromFirst, CommitInterval: 50 * time.Millisecond,
 		Handler: func(context.Context, []*client.MessageExt) error { return nil },

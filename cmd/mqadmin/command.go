@@ -265,6 +265,35 @@ func firstServer(namesrv string) string {
 	return first
 }
 
+// absent are commands of stock tools that have nothing to work on here, by what they would need.
+var absent = map[string][]string{
+	"access control": {
+		"createUser", "updateUser", "deleteUser", "getUser", "listUser", "copyUser", "createAcl", "updateAcl", "deleteAcl", "getAcl", "listAcl", "copyAcl",
+		"updateAclConfig", "deleteAclConfig", "deleteAccessConfig", "clusterAclConfigVersion", "updateGlobalWhiteAddr", "getAclConfig",
+	},
+	"a controller": {
+		"getSyncStateSet", "electMaster", "getControllerMetaData", "getControllerConfig", "updateControllerConfig", "cleanBrokerMetadata", "getBrokerEpoch",
+	},
+	"replication":        {"resetMasterFlushOffset"},
+	"POP consumption":    {"setConsumeMode", "exportPopRecord"},
+	"timers":             {"switchTimerEngine"},
+	"static topics":      {"updateStaticTopic", "remappingStaticTopic"},
+	"a broker container": {"addBroker", "removeBroker"},
+	"compaction topics":  {"dumpCompactionLog"},
+	"cold data":          {"getColdDataFlowCtrInfo", "updateColdDataFlowCtrGroupConfig", "removeColdDataFlowCtrGroupConfig", "setCommitLogReadAheadMode"},
+	"a RocksDB store":    {"exportMetadataInRocksDB", "rocksDBConfigToJson", "checkRocksdbCqWriteProgress"},
+}
+
+// newAbsentCmd is a command that says why it is not here, whatever its flags.
+func newAbsentCmd(name, need string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: "Not here: it is for " + need, Hidden: true, DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return usage("%s is for %s, which this version does not have", name, need)
+		},
+	}
+}
+
 // suggest refuses words that are no command and names what was probably meant.
 func suggest(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
@@ -272,7 +301,9 @@ func suggest(cmd *cobra.Command, args []string) error {
 	}
 	var names []string
 	for _, c := range cmd.Commands() {
-		names = append(names, c.Name())
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
+		}
 	}
 	if near := config.Nearest(args[0], names); near != "" {
 		return usage("%s knows no %q: did you mean %s? See %s --help", cmd.CommandPath(), args[0], near, cmd.CommandPath())

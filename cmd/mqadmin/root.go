@@ -102,6 +102,11 @@ columns. Exit codes: 0 done; 1 refused, or something went wrong; 2 bad input, no
 			root.AddCommand(newClusterCmd(c, fam.id, stdout, stderr))
 		}
 	}
+	for need, commands := range absent {
+		for _, name := range commands {
+			root.AddCommand(newAbsentCmd(name, need))
+		}
+	}
 	root.AddCommand(newStoreCmd(stdout), newManCmd(root))
 	return root
 }

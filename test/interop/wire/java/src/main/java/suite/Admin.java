@@ -9,8 +9,8 @@ import java.util.List;
 import org.apache.rocketmq.tools.command.MQAdminStartup;
 
 /**
- * Runs stock mqadmin subcommands in one JVM: one a line of standard input, words separated by tabs. Before
- * the output of each comes a line "##### " with the command.
+ * Runs stock mqadmin subcommands in one JVM: one a line of standard input, words separated by tabs; an empty
+ * line lists them. Before the output of each comes a line "##### " with the command.
  */
 public final class Admin {
     private Admin() {
@@ -23,7 +23,7 @@ public final class Admin {
             System.out.println("##### " + line);
             forget();
             try {
-                MQAdminStartup.main0(line.split("\t"), null);
+                MQAdminStartup.main0(line.isEmpty() ? new String[0] : line.split("\t"), null);
             } catch (Throwable t) {
                 t.printStackTrace(System.out);
             }

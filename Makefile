@@ -14,7 +14,7 @@ COUNT       ?= 6
 TOOL         = $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help build man bench-quick test race vet lint fmt fmt-check tidy tidy-check generate fuzz-smoke metamorphic \
-	crash crash-short bench bench-compare e2e cover clean ci clean-tree go-version
+	crash crash-short bench bench-process bench-compare e2e cover clean ci clean-tree go-version
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ crash-short: ## a few of each; what CI runs
 
 bench: ## the Go benchmarks, ready for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message ./namesrv
+
+bench-process: ## the real processes: cold start, memory idle and with 10,000 connections, pulling a backlog
+	$(GO) test -run '^$$' -bench . -benchtime 3x -count $(COUNT) ./bench/driver/wire
 
 bench-compare: ## the benchmarks of REF=HEAD against the working tree, interleaved, through benchstat
 	@set -e; tmp=$$(mktemp -d); trap 'git worktree remove --force $$tmp/ref; rm -rf $$tmp' EXIT; \

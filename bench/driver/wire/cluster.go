@@ -228,6 +228,17 @@ func Launch(ctx context.Context, d Driver, dir string) (*Cluster, error) {
 	return &Cluster{cl.namesrv, cl}, nil
 }
 
+// Broker is the address of the broker.
+func (c *Cluster) Broker() string { return c.cl.brokers[0] }
+
+// PIDs are the processes: the name server and the broker.
+func (c *Cluster) PIDs() (pids []int) {
+	for _, ch := range c.cl.children {
+		pids = append(pids, ch.cmd.Process.Pid)
+	}
+	return pids
+}
+
 // Stop ends the processes.
 func (c *Cluster) Stop() error { return c.cl.stop() }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -449,16 +450,12 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	if b.store != nil {
 		b.holds.close()
 	}
+	b.drain(ctx)
 	if b.server != nil {
 		if err := b.server.Shutdown(ctx); err != nil {
 			b.log.Warn("connections closed before their answers were read", "err", err)
 		}
 		errs = append(errs, b.server.Close())
-	}
-	for _, e := range b.executors {
-		if e != nil {
-			e.close()
-		}
 	}
 	b.group.Cancel()
 	errs = append(errs, b.group.Wait())
@@ -470,6 +467,34 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	}
 	b.log.Info("broker stopped", "err", errors.Join(errs...))
 	return errors.Join(errs...)
+}
+
+// drain ends the serving of requests: what was read is answered, or refused where nothing has begun.
+func (b *Broker) drain(ctx context.Context) {
+	if b.server != nil {
+		b.server.Stop()
+		b.await(ctx, b.server.Quiet)
+	}
+	executors := slices.DeleteFunc(slices.Clone(b.executors[:]), func(e *executor) bool { return e == nil })
+	for _, e := range executors {
+		e.close()
+	}
+	b.await(ctx, func() bool {
+		return b.sending.Load() == 0 && !slices.ContainsFunc(executors, (*executor).busy)
+	})
+}
+
+// await waits until done, or until ctx ends.
+func (b *Broker) await(ctx context.Context, done func() bool) {
+	const often = time.Millisecond
+	for !done() {
+		select {
+		case <-ctx.Done():
+			b.log.Warn("requests under way are given up", "err", ctx.Err())
+			return
+		case <-time.After(often):
+		}
+	}
 }
 
 // NameServers says how many name servers know the broker, of how many.

@@ -183,6 +183,13 @@ func (e *executor) close() {
 	}
 }
 
+// busy says that a job is under way.
+func (e *executor) busy() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.running > e.idle
+}
+
 // state is how many jobs wait, and for how long the first of them has.
 func (e *executor) state(now time.Time) (size int, head time.Duration) {
 	e.mu.Lock()

@@ -48,6 +48,7 @@ type Conn struct {
 	counted atomic.Int64 // of them, what the endpoint's count has
 	active  atomic.Int64 // when bytes moved last, coarse clock
 	waiting atomic.Bool  // the reader waits for unsent to fall
+	parked  atomic.Bool  // the reader has stopped for good
 	done    chan struct{}
 	stats   counters
 
@@ -259,6 +260,16 @@ func (c *Conn) settled() bool {
 		return true
 	default:
 		return c.unsent.Load() == 0 && c.tr.unacked() == 0
+	}
+}
+
+// quiet says that no request is being served: the reader has stopped, or its peer makes it wait.
+func (c *Conn) quiet() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return c.parked.Load() || c.waiting.Load()
 	}
 }
 

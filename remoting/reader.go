@@ -25,6 +25,7 @@ func (c *Conn) readAll() error {
 		if err != nil {
 			c.rest()
 			if c.stopped() {
+				c.parked.Store(true)
 				<-c.done
 			}
 			return err

@@ -194,6 +194,11 @@ func (s *Server) Stop() {
 	}
 }
 
+// Quiet says, after [Server.Stop], that every request that was read has been handed to the [Handler].
+func (s *Server) Quiet() bool {
+	return !slices.ContainsFunc(s.Conns(nil), func(c *Conn) bool { return !c.quiet() })
+}
+
 // Shutdown is Stop, then Close as soon as the peers have received every answer that is queued, or ctx ends; then its error
 // is returned too. Whoever answers requests later than in Serve waits for them between Stop and Shutdown.
 func (s *Server) Shutdown(ctx context.Context) error {

@@ -5,6 +5,7 @@ package drills
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"hash"
 	"hash/crc32"
 	"hash/fnv"
@@ -52,16 +53,17 @@ func newSums(n int) (sums []hash.Hash64) {
 	return sums
 }
 
-// readQueue reads a queue from an offset to its end, which it returns.
-func readQueue(t *testing.T, cl *client.Client, q client.MessageQueue, from int64, each func(m *client.MessageExt)) int64 {
+// readQueue reads a queue from an offset to its end, which it returns and which comes to least soon: what
+// is acknowledged is in the log, and then in its queue.
+func readQueue(t *testing.T, cl *client.Client, q client.MessageQueue, from, least int64, each func(m *client.MessageExt)) int64 {
 	t.Helper()
 	var end int64
-	eventually(t, 30*time.Second, "the broker of "+q.String()+" can be asked", func() bool {
+	eventually(t, 30*time.Second, fmt.Sprintf("%v reaches to %d, as was acknowledged", q, least), func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		defer cancel()
 		var err error
 		end, err = cl.MaxOffset(ctx, q)
-		return err == nil
+		return err == nil && end >= least
 	})
 	for from < end {
 		res, err := cl.Pull(t.Context(), q, from, 2048, client.Tags(), 0)
@@ -86,9 +88,10 @@ func readQueue(t *testing.T, cl *client.Client, q client.MessageQueue, from int6
 // a queue is in order. The load must have ended.
 func (a *audit) round(t *testing.T, cl *client.Client) {
 	t.Helper()
+	ends := a.l.ends()
 	for id := range a.next {
 		q := client.MessageQueue{Topic: a.l.o.topic, BrokerName: a.broker, QueueID: int32(id)}
-		a.next[id] = readQueue(t, cl, q, a.next[id], func(m *client.MessageExt) { a.see(t, m) })
+		a.next[id] = readQueue(t, cl, q, a.next[id], ends[id], func(m *client.MessageExt) { a.see(t, m) })
 	}
 	for i, w := range a.l.workers {
 		w.mu.Lock()
@@ -157,7 +160,7 @@ func (a *audit) again(t *testing.T, cl *client.Client) {
 	sums := newSums(len(a.next))
 	for id := range a.next {
 		q := client.MessageQueue{Topic: a.l.o.topic, BrokerName: a.broker, QueueID: int32(id)}
-		end := readQueue(t, cl, q, 0, func(m *client.MessageExt) { _, _ = sums[id].Write(m.Body) })
+		end := readQueue(t, cl, q, 0, a.next[id], func(m *client.MessageExt) { _, _ = sums[id].Write(m.Body) })
 		require.Equal(t, a.next[id], end)
 		require.Equal(t, a.sums[id].Sum64(), sums[id].Sum64(), "queue %d reads differently now", id)
 	}

@@ -55,7 +55,7 @@ func dial(t *testing.T, l *load, n *node) *remoting.Conn {
 func reads(t *testing.T, cl *client.Client) {
 	t.Helper()
 	for queue := range int32(2) {
-		n := readQueue(t, cl, client.MessageQueue{Topic: "Full", BrokerName: brokerA, QueueID: queue}, 0, func(*client.MessageExt) {})
+		n := readQueue(t, cl, client.MessageQueue{Topic: "Full", BrokerName: brokerA, QueueID: queue}, 0, 1, func(*client.MessageExt) {})
 		require.Greater(t, n, int64(400))
 	}
 }

@@ -24,6 +24,15 @@ func mqshutdown(t *testing.T, n *node, role string) {
 	require.Equal(t, 0, n.exit(t, 10*time.Second), "mqshutdown returned before the process had ended")
 }
 
+// clusterList is what an operator sees.
+func clusterList(t *testing.T, ns *node) string {
+	t.Helper()
+	cmd := exec.Command(top(t, "bin/mqadmin"), "clusterList", "-n", ns.addr())
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return string(out)
+}
+
 // awaitRoutes waits until one name server knows a topic at so many brokers, and returns how long after
 // from that was.
 func awaitRoutes(t *testing.T, ns *node, topic string, brokers int, from time.Time) time.Duration {
@@ -100,6 +109,9 @@ func TestDrillTwoMasters(t *testing.T) {
 	b.kill()
 	for _, ns := range c.namesrvs {
 		t.Logf("%s lists one master after %v", ns.addr(), c.awaitBrokers(t, ns, a))
+		list := clusterList(t, ns)
+		require.Contains(t, list, a.addr())
+		require.NotContains(t, list, b.addr())
 	}
 	tr.awaitAcked(t, brokerA, 1000)
 	tr.noFailures(t, "one of two masters is killed")
@@ -122,6 +134,9 @@ func TestDrillTwoMasters(t *testing.T) {
 
 	b.start(t)
 	t.Logf("both masters are listed after %v", c.awaitBrokers(t, alive, a, b))
+	list := clusterList(t, alive)
+	require.Contains(t, list, a.addr())
+	require.Contains(t, list, b.addr())
 	eventually(t, 30*time.Second, "the backlog is consumed", func() bool { return tr.missing(brokerB) < 100 })
 	tr.awaitAcked(t, brokerB, 1000)
 	dead.start(t)

@@ -139,6 +139,21 @@ func (l *load) total() (n int64) {
 	return n
 }
 
+// ends are the offsets behind the last acknowledged message, by queue.
+func (l *load) ends() []int64 {
+	ends := make([]int64, l.o.queues)
+	for _, w := range l.workers {
+		w.mu.Lock()
+		for i := range w.writes {
+			if wr := &w.writes[i]; wr.outcome == acked {
+				ends[wr.queue] = max(ends[wr.queue], wr.offset+1)
+			}
+		}
+		w.mu.Unlock()
+	}
+	return ends
+}
+
 // awaitAcks waits until every worker has had so many more messages acknowledged.
 func (l *load) awaitAcks(t *testing.T, more int64) {
 	t.Helper()

@@ -25,6 +25,7 @@ type traffic struct {
 	mu       sync.Mutex
 	acked    map[string]string // unique key → broker that has it
 	perNode  map[string]int    // broker → acked
+	ends     map[client.MessageQueue]int64
 	consumed map[string]int
 	failures []error
 
@@ -34,7 +35,7 @@ type traffic struct {
 
 func newTraffic(t *testing.T, cl *client.Client, topic string) *traffic {
 	t.Helper()
-	return &traffic{topic: topic, cl: cl, acked: map[string]string{}, perNode: map[string]int{}, consumed: map[string]int{}}
+	return &traffic{topic: topic, cl: cl, acked: map[string]string{}, perNode: map[string]int{}, consumed: map[string]int{}, ends: map[client.MessageQueue]int64{}}
 }
 
 // produce sends from several goroutines until stopProducing. Every send has the three attempts of a
@@ -72,6 +73,7 @@ func (tr *traffic) note(res *client.SendResult, err error) {
 	}
 	tr.acked[res.ID] = res.Queue.BrokerName
 	tr.perNode[res.Queue.BrokerName]++
+	tr.ends[res.Queue] = max(tr.ends[res.Queue], res.QueueOffset+1)
 }
 
 // noFailures proves that no send has failed so far.
@@ -136,7 +138,7 @@ func (tr *traffic) readBack(t *testing.T) {
 	require.NoError(t, err)
 	stored := map[string]int{}
 	for _, q := range queues {
-		readQueue(t, tr.cl, q, 0, func(m *client.MessageExt) { stored[m.UniqueKey()]++ })
+		readQueue(t, tr.cl, q, 0, tr.ends[q], func(m *client.MessageExt) { stored[m.UniqueKey()]++ })
 	}
 	tr.mu.Lock()
 	defer tr.mu.Unlock()

@@ -335,7 +335,7 @@ func (op *sendOp) finish(taken bool) {
 	}
 	expired := op.expired
 	cs.mu.Unlock()
-	b.sending.Add(-1)
+	left := b.sending.Add(-1)
 	b.sendBytes.Add(-int64(len(op.Record)))
 	op.count()
 	if !expired && !op.oneway {
@@ -343,7 +343,11 @@ func (op *sendOp) finish(taken bool) {
 		if op.Err != nil {
 			op.code, op.remark = b.explain(op.Err, taken)
 		}
-		cs.conn.Write(op.build)
+		if dst := op.build(cs.conn.Begin()); left == 0 {
+			cs.conn.EndNow(dst) // the store has nothing else to do meanwhile
+		} else {
+			cs.conn.End(dst)
+		}
 	}
 	if op.state.Or(opDone)&opPlaced != 0 {
 		op.release()

@@ -177,6 +177,19 @@ func (c *Conn) EndPayload(dst []byte, p Payload) {
 	c.kick()
 }
 
+// EndNow is End that also writes, on the calling goroutine, unless somebody is about to: the shortest way for a lone frame,
+// at the price of a system call. It does not wait for the peer.
+func (c *Conn) EndNow(dst []byte) {
+	if c.closed || c.writing || c.serving || c.inFlusher {
+		c.End(dst)
+		return
+	}
+	n := len(dst) - len(c.out.buf)
+	c.out.buf = dst
+	c.queued(n)
+	c.flushLocked()
+}
+
 // Write is Begin, build, End.
 func (c *Conn) Write(build func(dst []byte) []byte) { c.End(build(c.Begin())) }
 

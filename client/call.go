@@ -163,3 +163,18 @@ func sleep(ctx context.Context, d time.Duration) bool {
 		return true
 	}
 }
+
+// periodically calls f every d, and when wake says so, until ctx ends. wake may be nil.
+func periodically(ctx context.Context, d time.Duration, wake <-chan struct{}, f func()) error {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-wake:
+		}
+		f()
+	}
+}

@@ -159,17 +159,7 @@ func (c *Client) heartbeatSoon() {
 }
 
 func (c *Client) heartbeats(ctx context.Context) error {
-	tick := time.NewTicker(c.opt.HeartbeatInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		case <-c.beat:
-		}
-		c.heartbeat(ctx)
-	}
+	return periodically(ctx, c.opt.HeartbeatInterval, c.beat, func() { c.heartbeat(ctx) })
 }
 
 // heartbeat tells every known broker who is here: slaves too if there are consumers
@@ -221,16 +211,7 @@ func (c *Client) unregister(ctx context.Context, producerGroup, consumerGroup st
 
 // pollRoutes keeps the routes of topics in use fresh (updateTopicRouteInfoFromNameServer).
 func (c *Client) pollRoutes(ctx context.Context) error {
-	tick := time.NewTicker(c.opt.RouteInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		c.refreshRoutes(ctx)
-	}
+	return periodically(ctx, c.opt.RouteInterval, nil, func() { c.refreshRoutes(ctx) })
 }
 
 func (c *Client) refreshRoutes(ctx context.Context) {

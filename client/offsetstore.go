@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"time"
 
 	"rmq/internal/bakfile"
 	"rmq/internal/vfs"
@@ -182,4 +183,13 @@ func (s *fileOffsets) persist(_ context.Context, surely bool, _ ...MessageQueue)
 		return fmt.Errorf("broadcast offsets: %w", err)
 	}
 	return nil
+}
+
+// commitEvery stores the offsets of the queues that are assigned, every d until ctx ends.
+func (c *Client) commitEvery(ctx context.Context, d time.Duration, group string, store offsetStore, assigned func() []MessageQueue) error {
+	return periodically(ctx, d, nil, func() {
+		if err := store.persist(ctx, false, assigned()...); err != nil && ctx.Err() == nil {
+			c.opt.Logger.Warn("offsets not stored", "group", group, "err", err)
+		}
+	})
 }

@@ -475,18 +475,7 @@ func (p *PullConsumer) fetched(f *fetch, res *PullResult, moved int) {
 }
 
 func (p *PullConsumer) commits(ctx context.Context) error {
-	tick := time.NewTicker(p.opt.CommitInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := p.store.persist(ctx, false, p.Assigned()...); err != nil && ctx.Err() == nil {
-			p.c.opt.Logger.Warn("offsets not stored", "group", p.opt.Group, "err", err)
-		}
-	}
+	return p.c.commitEvery(ctx, p.opt.CommitInterval, p.opt.Group, p.store, p.Assigned)
 }
 
 func (p *PullConsumer) rebalanceSoon() { signal(p.wake) }

@@ -464,16 +464,5 @@ func (p *PushConsumer) hold(q MessageQueue, sub *subscription, start int64) {
 
 // commit stores offsets every CommitInterval.
 func (p *PushConsumer) commit(ctx context.Context) error {
-	tick := time.NewTicker(p.opt.CommitInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		if err := p.store.persist(ctx, false, p.assigned()...); err != nil && ctx.Err() == nil {
-			p.c.opt.Logger.Warn("offsets not stored", "group", p.opt.Group, "err", err)
-		}
-	}
+	return p.c.commitEvery(ctx, p.opt.CommitInterval, p.opt.Group, p.store, p.assigned)
 }

@@ -101,14 +101,7 @@ func (p *PushConsumer) exhausted(ctx context.Context, h *held, m *MessageExt) bo
 
 // keepLocks renews the locks of all queues, which brokers forget after 60 s.
 func (p *PushConsumer) keepLocks(ctx context.Context) error {
-	tick := time.NewTicker(p.opt.LockInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	return periodically(ctx, p.opt.LockInterval, nil, func() {
 		p.locking.Lock()
 		queues := p.assigned()
 		got := p.c.lock(ctx, p.opt.Group, queues)
@@ -126,7 +119,7 @@ func (p *PushConsumer) keepLocks(ctx context.Context) error {
 				h.pq.setLocked(mine[q], now)
 			}
 		}
-	}
+	})
 }
 
 // lock asks the brokers for queues and returns those that this client may consume alone.

@@ -249,6 +249,17 @@ This file is written by ` + "`make generate`" + ` from the tables in the code an
 
 Not planned: controller mode, acting master, static topics, LMQ, compaction topics, tiered storage, broker container.
 What is not built is refused, and never taken for something else.
+
+Where it differs on purpose:
+
+- Under SYNC_FLUSH every message is on the disk before it is acknowledged, WAIT=false too.
+- A wait for the disk ends after 2.8 s unless syncFlushTimeout says otherwise, before stock clients give up at 3 s; the
+  answer then has the remark [UNKNOWN_OUTCOME]. slaveReadEnable is true unless set.
+- An empty body is a message. A request that lacks a field is told which one.
+- Asking for a queue or a group does not create it. cloneGroupOffset without a topic clones all of them; a list of topics
+  is taken whole, whatever is in force of it already.
+
+` + "`TestSameAnswers`" + ` of test/interop/wire asks this broker and name server and Apache's the same questions, right and wrong ones.
 `
 
 func compatibilityText(t *testing.T) string {

@@ -3,9 +3,11 @@ package wire
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 
 	"rmq/bench"
 	"rmq/engine"
+	"rmq/internal/run"
 	"rmq/message"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
@@ -27,18 +29,8 @@ func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
 			return fmt.Errorf("start again: %w", err)
 		}
 	}
-	for _, broker := range cl.brokers {
-		conn, err := s.client.Dial(ctx, broker)
-		if err != nil {
-			return err
-		}
-		for _, topic := range s.cell.Topics {
-			for q := range s.cell.Cell.Queues {
-				if err := pullQueue(ctx, conn, a, topic, int32(q)); err != nil {
-					return fmt.Errorf("pull %s/%d from %s: %w", topic, q, broker, err)
-				}
-			}
-		}
+	if err := s.pullAll(ctx, a); err != nil {
+		return err
 	}
 	if cl.store == "" {
 		a.NoScan("the cluster is not ours: its log was not scanned")
@@ -50,7 +42,39 @@ func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
 	return s.scan(ctx, a)
 }
 
+// pullAll pulls every queue of every broker, some at a time.
+func (s *session) pullAll(ctx context.Context, a *bench.Auditor) error {
+	queues := s.cell.Cell.Queues
+	each := len(s.cell.Topics) * queues
+	g := run.New(ctx, "wire/verify")
+	var next atomic.Int64
+	for i := range min(pullers, each) {
+		g.Go(fmt.Sprintf("pull-%d", i), func(ctx context.Context) error {
+			conns := map[string]*remoting.Conn{}
+			for {
+				n := int(next.Add(1)) - 1
+				if n >= each*len(s.cluster.brokers) {
+					return nil
+				}
+				broker, topic, queue := s.cluster.brokers[n/each], s.cell.Topics[n%each/queues], int32(n%queues)
+				if conns[broker] == nil {
+					conn, err := s.client.Dial(ctx, broker)
+					if err != nil {
+						return err
+					}
+					conns[broker] = conn
+				}
+				if err := pullQueue(ctx, conns[broker], a, topic, queue); err != nil {
+					return fmt.Errorf("pull %s/%d from %s: %w", topic, queue, broker, err)
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
 const (
+	pullers   = 8
 	pullCount = 1024
 	pullBytes = 4 << 20
 )

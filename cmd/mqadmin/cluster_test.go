@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -42,7 +44,7 @@ func TestClusterScripts(t *testing.T) {
 			return os.Mkdir(e.WorkDir+"/tmp", 0o755)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cluster": cluster, "consumer": consumer, "producer": producer, "norm": norm, "exits": exits,
+			"cluster": cluster, "consumer": consumer, "producer": producer, "norm": norm, "exits": exits, "stopbroker": stopBroker,
 		},
 	})
 }
@@ -99,9 +101,9 @@ func startNamesrv(dir string, port int) (*namesrv.NameServer, error) {
 	return namesrv.Start(context.Background(), namesrv.Options{Settings: settings})
 }
 
-func startBroker(dir, servers string, port int) (*broker.Broker, error) {
+func startBroker(dir, name, servers string, port int) (*broker.Broker, error) {
 	settings, _, err := broker.LoadConfig(broker.LoadOptions{Getenv: func(string) string { return "" }, Flags: flagsOf(map[string]string{
-		"storePathRootDir": dir + "/store", "brokerIP1": "127.0.0.1", "bindAddress": "127.0.0.1", "brokerName": "broker-a", "namesrvAddr": servers,
+		"storePathRootDir": filepath.Join(dir, name), "brokerIP1": "127.0.0.1", "bindAddress": "127.0.0.1", "brokerName": name, "namesrvAddr": servers,
 		"mappedFileSizeCommitLog": strconv.Itoa(4 << 20), "mappedFileSizeConsumeQueue": "20000", "maxHashSlotNum": "1000", "maxIndexNum": "4000",
 		"maxMessageSize": "1048576", "listenPort": strconv.Itoa(port), "diskMaxUsedSpaceRatio": "99",
 	})})
@@ -115,19 +117,48 @@ func startBroker(dir, servers string, port int) (*broker.Broker, error) {
 	return b, b.Start(context.Background())
 }
 
-// startCluster runs a name server and a broker until stop.
-func startCluster(dir string) (servers, addr string, stop func() error, err error) {
+// running is a name server with brokers, in this process.
+type running struct {
+	ns      *namesrv.NameServer
+	brokers []*broker.Broker // nil once stopped
+	addrs   []string
+}
+
+// startCluster runs a name server and a broker for each name.
+func startCluster(dir string, names ...string) (*running, error) {
 	ns, _, err := anew(func(port int) (*namesrv.NameServer, error) { return startNamesrv(dir, port) })
 	if err != nil {
-		return "", "", nil, err
+		return nil, err
 	}
-	servers = ns.Addr().String()
-	b, port, err := anew(func(port int) (*broker.Broker, error) { return startBroker(dir, servers, port) })
-	if err != nil {
-		return "", "", nil, errors.Join(err, ns.Shutdown(context.Background()))
+	r := &running{ns: ns}
+	for _, name := range names {
+		b, port, err := anew(func(port int) (*broker.Broker, error) { return startBroker(dir, name, ns.Addr().String(), port) })
+		if err != nil {
+			return nil, errors.Join(err, r.stop())
+		}
+		r.brokers, r.addrs = append(r.brokers, b), append(r.addrs, fmt.Sprintf("127.0.0.1:%d", port))
+		if err := await(func() bool { known, _ := b.NameServers(); return known == 1 }); err != nil {
+			return nil, errors.Join(err, r.stop())
+		}
 	}
-	stop = func() error { return errors.Join(b.Shutdown(context.Background()), ns.Shutdown(context.Background())) }
-	return servers, fmt.Sprintf("127.0.0.1:%d", port), stop, await(func() bool { known, _ := b.NameServers(); return known == 1 })
+	return r, nil
+}
+
+func (r *running) stopBroker(i int) error {
+	b := r.brokers[i]
+	r.brokers[i] = nil
+	if b == nil {
+		return nil
+	}
+	return b.Shutdown(context.Background())
+}
+
+func (r *running) stop() error {
+	var errs []error
+	for i := range r.brokers {
+		errs = append(errs, r.stopBroker(i))
+	}
+	return errors.Join(append(errs, r.ns.Shutdown(context.Background()))...)
 }
 
 // await asks until the answer is yes.
@@ -140,19 +171,37 @@ func await(yes func() bool) error {
 	return errors.New("it did not come to pass in 20 s")
 }
 
-// cluster starts a name server and a broker and puts their addresses into NAMESRV_ADDR and BROKER.
-func cluster(ts *testscript.TestScript, _ bool, _ []string) {
-	servers, addr, stop, err := startCluster(ts.MkAbs("."))
+// cluster starts a name server and brokers, broker-a alone or those named, and puts their addresses into NAMESRV_ADDR,
+// BROKER and, of the second broker, BROKER2.
+func cluster(ts *testscript.TestScript, _ bool, names []string) {
+	if len(names) == 0 {
+		names = []string{"broker-a"}
+	}
+	r, err := startCluster(ts.MkAbs("."), names...)
 	ts.Check(err)
-	ts.Defer(func() { ts.Check(stop()) })
-	ts.Setenv("NAMESRV_ADDR", servers)
-	ts.Setenv("BROKER", addr)
+	ts.Defer(func() { ts.Check(r.stop()) })
+	clusters.Store(ts, r)
+	ts.Setenv("NAMESRV_ADDR", r.ns.Addr().String())
+	ts.Setenv("BROKER", r.addrs[0])
+	if len(r.addrs) > 1 {
+		ts.Setenv("BROKER2", r.addrs[1])
+	}
+}
+
+var clusters sync.Map // *testscript.TestScript → *running
+
+// stopbroker N ends the N-th broker of the script's cluster.
+func stopBroker(ts *testscript.TestScript, _ bool, args []string) {
+	i, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	r, _ := clusters.Load(ts)
+	ts.Check(r.(*running).stopBroker(i - 1))
 }
 
 func member(ts *testscript.TestScript, instance string) *client.Client {
 	c, err := client.New(client.Options{NameServers: ts.Getenv("NAMESRV_ADDR"), Instance: instance})
 	ts.Check(err)
-	ts.Defer(func() { ts.Check(c.Close(context.Background())) })
+	ts.Defer(func() { _ = c.Close(context.Background()) }) // the script may have ended a broker or deleted the topic
 	return c
 }
 
@@ -207,7 +256,7 @@ func norm(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		text = ts.ReadFile("stderr")
 	}
-	text = strings.NewReplacer(ts.Getenv("NAMESRV_ADDR"), "NAMESRV", ts.Getenv("BROKER"), "BROKER", ts.MkAbs("."), "WORK").Replace(text)
+	text = strings.NewReplacer(ts.Getenv("NAMESRV_ADDR"), "NAMESRV", ts.Getenv("BROKER"), "BROKER", cmp.Or(ts.Getenv("BROKER2"), "BROKER2"), "BROKER2", ts.MkAbs("."), "WORK").Replace(text)
 	for _, r := range volatile {
 		text = r.what.ReplaceAllString(text, r.with)
 	}
@@ -220,11 +269,11 @@ var volatile = []struct {
 }{
 	{regexp.MustCompile(`\b[0-9A-F]{32}\b`), "ID"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d+)?`), "TIME"},
-	{regexp.MustCompile(`\b1[789]\d{11}\b`), "MILLIS"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDR"},
 	{regexp.MustCompile(`(rt=|rtMillis": |averageMillis": |RT: |TPS: |Tps": |tps": |diskRatio": |hours": )[0-9.e-]+`), "${1}N"},
 	{regexp.MustCompile(`(true +)\d+\.\d\d`), "${1}N"},
 	{regexp.MustCompile(`\b\d+\.\d{2,}\b`), "N"},
+	{regexp.MustCompile(`\b1[789]\d{11}\b`), "MILLIS"},
 	{regexp.MustCompile(` {3,}`), "  "},
 }
 
@@ -321,15 +370,15 @@ func TestColumns(t *testing.T) {
 
 // A command against a cluster ends within 50 ms; this shows what it takes.
 func BenchmarkTopicRoute(b *testing.B) {
-	servers, _, stop, err := startCluster(b.TempDir())
+	r, err := startCluster(b.TempDir(), "broker-a")
 	require.NoError(b, err)
-	defer func() { require.NoError(b, stop()) }()
+	defer func() { require.NoError(b, r.stop()) }()
 	exe, err := os.Executable()
 	require.NoError(b, err)
 	dir := b.TempDir()
 	require.NoError(b, os.Symlink(exe, filepath.Join(dir, "mqadmin")))
 	for b.Loop() {
-		out, err := exec.Command(filepath.Join(dir, "mqadmin"), "topicRoute", "-t", "TBW102", "-n", servers).CombinedOutput()
+		out, err := exec.Command(filepath.Join(dir, "mqadmin"), "topicRoute", "-t", "TBW102", "-n", r.ns.Addr().String()).CombinedOutput()
 		require.NoError(b, err, "%s", out)
 	}
 }

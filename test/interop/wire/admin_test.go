@@ -93,7 +93,7 @@ type check struct {
 
 // checks are run in this order, by the stock tool and by ours. Words that begin with $ are filled in.
 var checks = []check{
-	{args: "clusterList", columns: true, both: []string{"DefaultCluster broker-a 0 $BROKER V5_3_3"}, changed: true},
+	{args: "clusterList", columns: true, both: []string{"DefaultCluster broker-a 0 $BROKER $VERSION"}, changed: true},
 	{args: "clusterList -m", columns: true, both: []string{"DefaultCluster broker-a 0 0"}},
 	{args: "updateTopic -c DefaultCluster -t $TOPIC -r 4 -w 4", both: []string{"create topic to $BROKER success.", "topicName=$TOPIC, readQueueNums=4, writeQueueNums=4, perm=RW-"}},
 	{args: "updateOrderConf -t $TOPICordered -m put -v broker-b:3", both: []string{"update orderConf success. topic=[$TOPICordered], orderConf=[broker-b:3]"}},
@@ -119,8 +119,8 @@ var checks = []check{
 	{args: "consumerConnection -g Watchers", columns: true, both: []string{"GO V5_3_3", "Demo TagA", "ConsumeType: CONSUME_PASSIVELY", "MessageModel: CLUSTERING", "ConsumeFromWhere: CONSUME_FROM_FIRST_OFFSET"}},
 	{args: "producerConnection -g Senders -t Demo", both: []string{"0001 ", "GO V5_3_3"}},
 	{args: "producer -b $BROKER", both: []string{"producer group (Senders) instance : clientId=", "language=GO, version=479"}},
-	{args: "brokerStatus -b $BROKER", both: []string{"brokerVersionDesc : V5_3_3", "putTps ", "commitLogMaxOffset "}},
-	{args: "brokerStatus -c DefaultCluster", both: []string{"$BROKER brokerVersion : 479"}},
+	{args: "brokerStatus -b $BROKER", both: []string{"brokerVersionDesc : $VERSION", "putTps ", "commitLogMaxOffset "}},
+	{args: "brokerStatus -c DefaultCluster", both: []string{"$BROKER brokerVersionDesc : $VERSION"}},
 	{args: "brokerConsumeStats -b $BROKER", columns: true, both: []string{"Demo Watchers broker-a 0 3 3 0 20", "Diff Total: "}},
 	{args: "getBrokerConfig -b $BROKER", both: []string{"============$BROKER============", "brokerName = broker-a"}},
 	{args: "getBrokerConfig -c DefaultCluster", both: []string{"============Master: $BROKER============"}},
@@ -164,10 +164,7 @@ func TestAdminColumns(t *testing.T) {
 	ns := ourNamesrv(t)
 	b := ourBroker(t, ns.addr, t.TempDir(), "traceTopicEnable=true")
 	first := populate(t, ns.addr)
-	words := func(by, text string) string {
-		return strings.NewReplacer("$TOPIC", "Topic-"+by, "$GROUP", "Group-"+by, "$BROKER", b.addr, "$NAMESRV", ns.addr,
-			"$ID", first.OffsetID, "$KEY", first.ID, "$OUT", filepath.Join(b.dir, "out-"+by)).Replace(text)
-	}
+	words := func(by, text string) string { return fill(text, by, ns, b, first, "V5_3_3") }
 	ours := map[string]string{}
 	for _, c := range checks {
 		out, err := ourAdmin(t, ns.addr, strings.Fields(words("ours", c.args))...)
@@ -201,6 +198,27 @@ func TestAdminColumns(t *testing.T) {
 					}
 				})
 			}
+		})
+	}
+}
+
+// fill puts what a run knows into the words of a check.
+func fill(text, by string, ns, b *node, first *client.SendResult, version string) string {
+	return strings.NewReplacer("$TOPIC", "Topic-"+by, "$GROUP", "Group-"+by, "$BROKER", b.addr, "$NAMESRV", ns.addr, "$ID", first.OffsetID,
+		"$KEY", first.ID, "$OUT", filepath.Join(b.dir, "out-"+by), "$VERSION", version).Replace(text)
+}
+
+// TestAdminOnApache proves that our tool works on a cluster of Apache.
+func TestAdminOnApache(t *testing.T) {
+	ns := apacheNamesrv(t)
+	b := apacheBroker(t, ns.addr, t.TempDir(), "traceTopicEnable=true")
+	first := populate(t, ns.addr)
+	for _, c := range checks {
+		t.Run(c.args, func(t *testing.T) {
+			words := func(s string) string { return fill(s, "ours", ns, b, first, "V5_4_0") }
+			out, err := ourAdmin(t, ns.addr, strings.Fields(words(c.args))...)
+			require.NoError(t, err)
+			c.compare(t, out, words)
 		})
 	}
 }

@@ -116,13 +116,13 @@ func TestRobustClientsKilled(t *testing.T) {
 	createTopic(t, cl, b, "App", 4)
 	before := b.usage(t)
 
-	l := newLoad(t, loadOptions{topic: "Churn", addr: cutAt, queues: 8, workers: 40, window: 16, bodyBytes: 200, retry: true})
+	l := newLoad(t, loadOptions{topic: "Churn", addr: cutAt, queues: 8, workers: 40, window: 4, bodyBytes: 200, retry: true})
 	a := newAudit(l, brokerA)
 	app := c.connect(t)
 	tr := newTraffic(t, app, "App")
 	tr.consume(t)
 	tr.produce(t)
-	for range 1 + rounds(t)/3 {
+	for range (rounds(t) + 2) / 3 {
 		l.start(t)
 		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
 			cut.cut(0.05, rnd)

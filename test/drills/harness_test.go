@@ -35,9 +35,6 @@ const (
 	hostC = "127.0.0.3"
 )
 
-// short says whether this is the form that CI runs.
-func short() bool { return os.Getenv("RMQ_DRILLS_SHORT") != "" }
-
 // rounds is how often a fault is repeated.
 func rounds(t *testing.T) int {
 	text := os.Getenv("RMQ_ROUNDS")

@@ -40,8 +40,6 @@ type write struct {
 }
 
 // The body of a write names it: worker, epoch, number of the write, message; then filling and a checksum.
-const bodyHead = 4 + 4 + 8 + 8
-
 func appendBody(dst []byte, size int, worker, epoch int32, n, message int64) []byte {
 	begin := len(dst)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(worker))
@@ -123,15 +121,7 @@ func (l *load) end(t *testing.T) {
 	require.NoError(t, l.group.Wait())
 }
 
-// acks is how many messages every worker has had acknowledged, the least of them.
-func (l *load) acks() int64 {
-	least := l.workers[0].acks.Load()
-	for _, w := range l.workers {
-		least = min(least, w.acks.Load())
-	}
-	return least
-}
-
+// total is how many messages were acknowledged.
 func (l *load) total() (n int64) {
 	for _, w := range l.workers {
 		n += w.acks.Load()

@@ -5,7 +5,6 @@ package drills
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -29,7 +28,7 @@ func refusal(t *testing.T, program, home string, args ...string) string {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()
 	var exit *exec.ExitError
-	require.True(t, errors.As(err, &exit), "it started: %v\n%s", err, stdout.String())
+	require.ErrorAs(t, err, &exit, "it started: %v\n%s", err, stdout.String())
 	require.Equal(t, 2, exit.ExitCode(), "%s\n%s", stderr.String(), stdout.String())
 	require.NotContains(t, stdout.String(), "boot success")
 	line := strings.TrimSuffix(stderr.String(), "\n")

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -290,5 +289,5 @@ func awaitRoute(t *testing.T, l line, namesrv, broker string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		return strings.Contains(l.admin(t, namesrv, "clusterList"), broker)
-	}, time.Minute, time.Second, fmt.Sprintf("%s at %s", broker, namesrv))
+	}, time.Minute, time.Second, "%s at %s", broker, namesrv)
 }

@@ -246,7 +246,9 @@ func TestQueryMessages(t *testing.T) {
 	require.Equal(t, []string{"2"}, bodies(p.ask(query("U2", "_UNIQUE_KEY_QUERY", "true"), nil)))
 	require.Len(t, bodies(p.ask(with(query("k"), "maxNum", "2"), nil)), 2)
 	require.Equal(t, "can not find message, maybe time range not correct", p.refused(query("nope"), protocol.ResponseQueryNotFound))
-	p.refused(with(query("k"), "endTimestamp", "5"), protocol.ResponseQueryNotFound)
+	resp = p.call(with(query("k"), "endTimestamp", "5"))
+	p.require(resp, protocol.ResponseQueryNotFound)
+	require.NotEmpty(t, resp.GetString("indexLastUpdateTimestamp"), "how far the index is")
 
 	id, err := message.ParseID(ids[1])
 	require.NoError(t, err)

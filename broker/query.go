@@ -24,7 +24,8 @@ func (p *processors) queryMessage(x *exchange, h *protocol.QueryMessageHeader) e
 		}
 	}
 	if len(x.resp.Body) == 0 {
-		return answerf(protocol.ResponseQueryNotFound, "can not find message, maybe time range not correct")
+		x.resp.Code = int32(protocol.ResponseQueryNotFound)
+		x.resp.SetRemark("can not find message, maybe time range not correct")
 	}
 	return x.ext(protocol.QueryMessageResponse{IndexLastUpdateTimestamp: p.clock().UnixMilli(), IndexLastUpdatePhyOffset: p.store.Dispatched()})
 }

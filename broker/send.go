@@ -148,8 +148,9 @@ func (b *Broker) checkSend(h *protocol.SendHeader) (*protocol.TopicConfig, *refu
 	switch {
 	case b.sending.Load() >= int64(c.SendQueue):
 		return nil, refuse(protocol.ResponseSystemBusy, b.executors[familySend].full())
-	case b.sendBytes.Load() >= b.maxSendBytes:
-		return nil, refuse(protocol.ResponseSystemBusy, fmt.Sprintf("[OVERLOAD]system busy, start flow control for a while: messages of %d bytes wait to be stored, the limit is %d by memoryLimit", b.sendBytes.Load(), b.maxSendBytes))
+	}
+	if no := b.tooMuchToStore(); no != nil {
+		return nil, no
 	}
 	if c.AcceptSendsFrom > 0 && b.clock().UnixMilli() < c.AcceptSendsFrom {
 		return nil, refuse(protocol.ResponseSystemError, "broker unable to service, until "+time.UnixMilli(c.AcceptSendsFrom).Format("2006-01-02 15:04:05.000"))
@@ -167,6 +168,15 @@ func (b *Broker) checkSend(h *protocol.SendHeader) (*protocol.TopicConfig, *refu
 		return nil, refuse(protocol.ResponseNoPermission, fmt.Sprintf("Sending message to topic[%s] is forbidden.", h.Topic))
 	}
 	return topic, nil
+}
+
+// tooMuchToStore refuses sends while as many bytes as may wait to be stored do.
+func (b *Broker) tooMuchToStore() *refusal {
+	n := b.sendBytes.Load()
+	if n < b.maxSendBytes {
+		return nil
+	}
+	return refuse(protocol.ResponseSystemBusy, fmt.Sprintf("[OVERLOAD]system busy, start flow control for a while: messages of %d bytes wait to be stored, the limit is %d by memoryLimit", n, b.maxSendBytes))
 }
 
 // noTopic is the answer to a send whose topic is not there and must not be created.

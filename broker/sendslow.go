@@ -18,12 +18,17 @@ type parkedSends struct{ cs *connState }
 // gathered comes first.
 func (cs *connState) park(req *protocol.Command) {
 	cs.submitGathered()
+	if no := cs.b.tooMuchToStore(); no != nil {
+		cs.b.refuseSend(cs, req, no)
+		return
+	}
 	cs.mu.Lock()
 	if len(cs.parked) >= maxParked {
 		cs.mu.Unlock()
 		cs.b.refuseSend(cs, req, refuse(protocol.ResponseSystemBusy, fmt.Sprintf("[OVERLOAD]system busy, start flow control for a while: %d sends of this connection wait for a topic", maxParked)))
 		return
 	}
+	cs.b.sendBytes.Add(int64(len(req.Body)))
 	cs.parked = append(cs.parked, req.Clone())
 	first := !cs.parking.Load()
 	cs.parking.Store(true)
@@ -33,7 +38,11 @@ func (cs *connState) park(req *protocol.Command) {
 	}
 }
 
-// maxParked bounds the requests that a connection may leave waiting.
+// unpark says that a send does not wait any more: its bytes are the store's to count from here, or gone.
+func (p parkedSends) unpark(req *protocol.Command) { p.cs.b.sendBytes.Add(-int64(len(req.Body))) }
+
+// maxParked bounds the requests that a connection may leave waiting. Their bytes are bounded with those of
+// all messages that wait to be stored.
 const maxParked = 4096
 
 // take removes all parked sends; without any, sends go the short way again.
@@ -54,6 +63,7 @@ func (p parkedSends) run() {
 	for all := p.take(); len(all) > 0; all = p.take() {
 		b.createTopics(all)
 		for _, req := range all {
+			p.unpark(req)
 			b.sendSlowly(p.cs, req)
 		}
 	}
@@ -62,6 +72,7 @@ func (p parkedSends) run() {
 func (p parkedSends) refuse(cause string) {
 	for all := p.take(); len(all) > 0; all = p.take() {
 		for _, req := range all {
+			p.unpark(req)
 			p.cs.b.refuseSend(p.cs, req, refuse(protocol.ResponseSystemBusy, cause))
 		}
 	}

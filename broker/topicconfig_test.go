@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -293,4 +295,42 @@ func TestNewTopicsShareWrites(t *testing.T) {
 	answered.Wait()
 	require.LessOrEqual(t, meta.saves-before, 10)
 	require.NotNil(t, b.Topics.Get("T499"))
+}
+
+// Messages that wait for their topics take no more memory than messages may that wait to be stored.
+func TestParkedSendsAreBounded(t *testing.T) {
+	meta := &gatedMetaLog{memMetaLog: memMetaLog{docs: map[string][]byte{}}}
+	b := startBroker(t, Options{Settings: settings(t, t.TempDir()), Meta: meta})
+	p := connect(t, b)
+	meta.gate = make(chan struct{})
+	open := sync.OnceFunc(func() { close(meta.gate) })
+	t.Cleanup(open)
+	const size = 1 << 20
+	n := int(b.maxSendBytes/size) * 3
+	body := strings.Repeat("x", size)
+	var busy, stored atomic.Int64
+	var answered sync.WaitGroup
+	for range n {
+		answered.Add(1)
+		call := &remoting.Call{Request: sendRequest("New", 0, body), Timeout: time.Minute, Done: func(c *remoting.Call) {
+			defer answered.Done()
+			switch {
+			case c.Err == nil && c.Response.Code == int32(protocol.ResponseSuccess):
+				stored.Add(1)
+			case c.Err == nil && c.Response.Code == int32(protocol.ResponseSystemBusy) && strings.Contains(string(c.Response.Remark), "memoryLimit"):
+				busy.Add(1)
+			default:
+				t.Errorf("%v %v", c.Err, c.Response)
+			}
+		}}
+		require.Eventually(t, func() bool { return p.conn.Start(call) == nil }, eventually, tick) // busy while much is unsent
+	}
+	p.conn.Flush()
+	require.Eventually(t, func() bool { return busy.Load() >= int64(n)/2 }, eventually, tick)
+	require.LessOrEqual(t, b.sendBytes.Load(), b.maxSendBytes+size)
+	open()
+	answered.Wait()
+	require.Positive(t, stored.Load())
+	require.EqualValues(t, n, stored.Load()+busy.Load())
+	require.Eventually(t, func() bool { return b.sendBytes.Load() == 0 }, eventually, tick)
 }

@@ -120,7 +120,7 @@ func TestQueueLimits(t *testing.T) {
 // Sends that find no room behind a slow disk wait for it as long as the key says, and are refused then.
 func TestBusyDisk(t *testing.T) {
 	fs := vfs.NewFaulty(vfs.OS)
-	b := startBroker(t, Options{Settings: settings(t, t.TempDir(), "memoryLimit=128M", "osPageCacheBusyTimeOutMills=100"), FS: fs})
+	b := startBroker(t, Options{Settings: settings(t, t.TempDir(), "memoryLimit=128M", "osPageCacheBusyTimeOutMills=20"), FS: fs})
 	p := connect(t, b)
 	p.send("T", 0, "x")
 	gate := vfs.NewGate()

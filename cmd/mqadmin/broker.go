@@ -160,7 +160,7 @@ func perBroker(ctx context.Context, t *tool, addrs func(context.Context, *tool) 
 
 // cleanAction has brokers clean up: one, those of a cluster, or all.
 func cleanAction(f *flags, what string, call func(*client.Admin, context.Context, string) error) action {
-	addr := f.text("broker-addr", "b", "", "only the broker at this `host:port`")
+	addr := f.address("broker-addr", "b", "only the broker at this `host:port`")
 	cluster := f.text("cluster", "c", "", "only the brokers of this cluster (default: of all)")
 	return func(ctx context.Context, t *tool) (any, error) {
 		addrs := func(ctx context.Context, t *tool) ([]string, error) {
@@ -202,7 +202,7 @@ func (l *lagTable) text(p *page) {
 }
 
 func brokerConsumeStats(f *flags) action {
-	addr := f.need("broker-addr", "b", "the broker's `host:port`")
+	addr := f.needAddress("broker-addr", "b", "the broker's `host:port`")
 	timeout := f.number("timeout-millis", "t", 50_000, "how long the broker may take, in milliseconds")
 	level := f.number("level", "l", 0, "only queues that are at least so many messages behind")
 	ordered := f.truth("order", "o", false, "only groups that consume orderly")

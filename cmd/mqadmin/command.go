@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"slices"
 	"strconv"
@@ -135,6 +136,25 @@ func (f *flags) needNumber(name, letter, usage string) *int64 {
 	return v
 }
 
+// needQueue declares the number of a queue, which must be given.
+func (f *flags) needQueue(name, letter string) *int32 {
+	f.required = append(f.required, name)
+	return f.Int32P(name, letter, 0, "number of the queue (required)")
+}
+
+// address declares the address of a broker.
+func (f *flags) address(name, letter, usage string) *string {
+	var v string
+	f.VarP((*address)(&v), name, letter, usage)
+	return &v
+}
+
+// needAddress declares one that must be given.
+func (f *flags) needAddress(name, letter, usage string) *string {
+	f.required = append(f.required, name)
+	return f.address(name, letter, usage+" (required)")
+}
+
 // flag declares a flag without a value.
 func (f *flags) flag(name, letter, usage string) *bool { return f.BoolP(name, letter, false, usage) }
 
@@ -154,7 +174,7 @@ func (f *flags) choose(names ...string) { f.oneOf = append(f.oneOf, names) }
 // target declares the two ways to say which brokers are meant: -b one, -c those of a cluster.
 func (f *flags) target(verb string) *target {
 	t := &target{}
-	f.StringVarP(&t.addr, "broker-addr", "b", "", verb+" the broker at this `host:port`")
+	f.VarP((*address)(&t.addr), "broker-addr", "b", verb+" the broker at this `host:port`")
 	f.StringVarP(&t.cluster, "cluster-name", "c", "", verb+" the brokers of this cluster")
 	return t
 }
@@ -201,6 +221,20 @@ func (v *truth) Set(text string) error {
 		return errors.New("say true or false")
 	}
 	*v = truth(b)
+	return nil
+}
+
+// address is a flag whose value is host:port.
+type address string
+
+func (v *address) String() string { return string(*v) }
+func (v *address) Type() string   { return "host:port" }
+
+func (v *address) Set(text string) error {
+	if host, port, err := net.SplitHostPort(text); err != nil || host == "" || port == "" {
+		return errors.New("write host:port, like 127.0.0.1:10911")
+	}
+	*v = address(text)
 	return nil
 }
 

@@ -225,7 +225,7 @@ func (g *groupMembers) text(p *page) {
 
 func consumerConnection(f *flags) action {
 	group := f.need("consumer-group", "g", "name of the group")
-	addr := f.text("broker-addr", "b", "", "ask the broker at this `host:port` (default: one that knows the group)")
+	addr := f.address("broker-addr", "b", "ask the broker at this `host:port` (default: one that knows the group)")
 	return func(ctx context.Context, t *tool) (any, error) {
 		cc, err := membersOf(ctx, t, *addr, *group)
 		if err != nil {
@@ -270,7 +270,7 @@ func producerConnection(f *flags) action {
 }
 
 func producers(f *flags) action {
-	addr := f.need("broker", "b", "the broker's `host:port`")
+	addr := f.needAddress("broker", "b", "the broker's `host:port`")
 	return func(ctx context.Context, t *tool) (any, error) {
 		table, err := t.admin.Producers(ctx, *addr)
 		if err != nil {

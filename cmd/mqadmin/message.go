@@ -315,11 +315,11 @@ func queryMsgByKey(f *flags) action {
 func queryMsgByOffset(f *flags) action {
 	topic := f.need("topic", "t", "the topic")
 	broker := f.need("broker-name", "b", "name of the broker")
-	queue := f.needNumber("queue-id", "i", "number of the queue")
+	queue := f.needQueue("queue-id", "i")
 	offset := f.needNumber("offset", "o", "offset in the queue")
 	format := bodyFormat(f)
 	return func(ctx context.Context, t *tool) (any, error) {
-		m, err := t.admin.MessageAt(ctx, client.MessageQueue{Topic: *topic, BrokerName: *broker, QueueID: int32(*queue)}, *offset)
+		m, err := t.admin.MessageAt(ctx, client.MessageQueue{Topic: *topic, BrokerName: *broker, QueueID: *queue}, *offset)
 		if err != nil {
 			return nil, err
 		}
@@ -360,10 +360,10 @@ func orNull(s string) string {
 
 func queryCq(f *flags) action {
 	topic := f.need("topic", "t", "the topic")
-	queue := f.needNumber("queue", "q", "number of the queue")
+	queue := f.needQueue("queue", "q")
 	index := f.needNumber("index", "i", "first entry")
-	count := f.number("count", "c", 10, "how many entries")
-	addr := f.text("broker", "b", "", "the broker's `host:port` (default: one that has the topic)")
+	count := f.Int32P("count", "c", 10, "how many entries")
+	addr := f.address("broker", "b", "the broker's `host:port` (default: one that has the topic)")
 	group := f.text("consumer", "g", "", "say whether they match this group's subscription")
 	return func(ctx context.Context, t *tool) (any, error) {
 		if *addr == "" {
@@ -381,7 +381,7 @@ func queryCq(f *flags) action {
 				return nil, fmt.Errorf("topic %s: %w: no master has it", *topic, client.ErrNoBroker)
 			}
 		}
-		body, err := t.admin.ConsumeQueue(ctx, *addr, *topic, int32(*queue), *index, int32(*count), *group)
+		body, err := t.admin.ConsumeQueue(ctx, *addr, *topic, *queue, *index, *count, *group)
 		if err != nil {
 			return nil, err
 		}

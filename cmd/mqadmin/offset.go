@@ -64,8 +64,8 @@ func resetOffsetByTime(f *flags) action {
 	topic := f.need("topic", "t", "the topic")
 	at := f.need("timestamp", "s", "now, -1 for the end, milliseconds since 1970, or like 2026-01-31#23:59:59:000")
 	force := f.truth("force", "f", true, "also where that is forwards")
-	queue := f.number("queue", "q", -1, "only this queue, of the broker -b")
-	broker := f.text("broker", "b", "", "with -q: `host:port` of its broker")
+	queue := f.Int32P("queue", "q", -1, "only this queue, of the broker -b")
+	broker := f.address("broker", "b", "with -q: `host:port` of its broker")
 	offset := f.number("offset", "o", -1, "with -q: this offset instead of a time")
 	f.ignored("cluster", "c", "a topic's brokers are found by its name")
 	return func(ctx context.Context, t *tool) (any, error) {
@@ -74,7 +74,7 @@ func resetOffsetByTime(f *flags) action {
 			return nil, err
 		}
 		if *queue >= 0 {
-			return resetOne(ctx, t, *group, *topic, *broker, int32(*queue), *offset, when)
+			return resetOne(ctx, t, *group, *topic, *broker, *queue, *offset, when)
 		}
 		if *broker != "" || *offset >= 0 {
 			return nil, usage("--broker and --offset go with -q (--queue): give it too, or leave them out")

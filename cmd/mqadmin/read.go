@@ -157,7 +157,7 @@ func printMsg(f *flags) action {
 func printMsgByQueue(f *flags) action {
 	topic := f.need("topic", "t", "the topic")
 	broker := f.need("broker-name", "a", "name of the broker")
-	queue := f.needNumber("queue-id", "i", "number of the queue")
+	queue := f.needQueue("queue-id", "i")
 	charset := f.text("charset-name", "c", "UTF-8", "accepted: UTF-8")
 	expression := f.text("sub-expression", "s", "*", "only these tags, like 'TagA || TagB'")
 	when := newSpan(f, "b")
@@ -168,7 +168,7 @@ func printMsgByQueue(f *flags) action {
 		if err := checkCharset(*charset); err != nil {
 			return nil, err
 		}
-		q := client.MessageQueue{Topic: *topic, BrokerName: *broker, QueueID: int32(*queue)}
+		q := client.MessageQueue{Topic: *topic, BrokerName: *broker, QueueID: *queue}
 		from, to, err := when.offsets(ctx, t, q)
 		if err != nil {
 			return nil, err
@@ -198,7 +198,7 @@ func printMsgByQueue(f *flags) action {
 func consumeMessage(f *flags) action {
 	topic := f.need("topic", "t", "the topic")
 	broker := f.text("broker-name", "b", "", "only this broker")
-	queue := f.number("queue-id", "i", -1, "with -b: only this queue")
+	queue := f.Int32P("queue-id", "i", -1, "with -b: only this queue")
 	offset := f.number("offset", "o", -1, "with -i: from this offset on")
 	limit := f.number("message-number", "c", 128, "at most so many messages")
 	when := newSpan(f, "s")
@@ -219,7 +219,7 @@ func consumeMessage(f *flags) action {
 		}
 		slices.SortFunc(queues, client.MessageQueue.Compare)
 		queues = slices.DeleteFunc(queues, func(q client.MessageQueue) bool {
-			return *broker != "" && q.BrokerName != *broker || *queue >= 0 && q.QueueID != int32(*queue)
+			return *broker != "" && q.BrokerName != *broker || *queue >= 0 && q.QueueID != *queue
 		})
 		if len(queues) == 0 {
 			return nil, fmt.Errorf("topic %s, broker %s, queue %d: %w: see mqadmin topicRoute -l -t %s", *topic, *broker, *queue, client.ErrNotFound, *topic)

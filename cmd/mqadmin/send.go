@@ -37,7 +37,7 @@ func sendMessage(f *flags) action {
 	keys := f.text("key", "k", "", "keys, with blanks between them")
 	tag := f.text("tags", "c", "", "the tag")
 	broker := f.text("broker", "b", "", "name of the broker to send to")
-	queue := f.number("qid", "i", -1, "with -b: number of the queue to send to")
+	queue := f.Int32P("qid", "i", -1, "with -b: number of the queue to send to")
 	trace := f.truth("msg-trace-enable", "m", false, "accepted: this tool writes no traces")
 	return func(ctx context.Context, t *tool) (any, error) {
 		if *queue >= 0 && *broker == "" {
@@ -52,7 +52,7 @@ func sendMessage(f *flags) action {
 		}
 		var opts []client.SendOption
 		if *broker != "" {
-			opts = append(opts, client.BySelector(toBroker(*broker, int32(*queue))))
+			opts = append(opts, client.BySelector(toBroker(*broker, *queue)))
 		}
 		res, err := p.Send(ctx, &client.Message{Topic: *topic, Body: []byte(*body), Tags: *tag, Keys: strings.Fields(*keys)}, opts...)
 		if res == nil {

@@ -49,5 +49,5 @@ for _ in $(seq 120); do
 	sleep 0.5
 done
 bin/rmqbench run --driver=wire --target="127.0.0.1:$port" --flush="$flush" --producers=4 --window=64 --rate=max --duration="$warm" --warmup=1s --reps=1 \
-	--no-probe --max-bytes=0B --label=warm-up --out "$dir/warm-up" > /dev/null
+	--no-probe --max-bytes=16GiB --label=warm-up --out "$dir/warm-up" > /dev/null
 bin/rmqbench run --driver=wire --target="own,127.0.0.1:$port" --flush="$flush" --out "$dir/run" "$@"

@@ -8,9 +8,9 @@ INTEROP_MVN ?= mvn -q -B
 
 .PHONY: interop-store interop-store-long interop-goldens
 
-interop-store: ## exchange store directories with Apache rocketmq-store 4.9 and 5.3 (needs Java and Maven)
+interop-store: ## exchange store directories and frames with the classes of Apache 4.9 and 5.3 (needs Java and Maven)
 	@if command -v java >/dev/null && command -v javac >/dev/null && command -v mvn >/dev/null; then \
-		$(MAKE) --no-print-directory $(INTEROP_JAVA)/target/store49/classpath $(INTEROP_JAVA)/target/store53/classpath && \
+		$(MAKE) --no-print-directory $(INTEROP_JAVA)/target/store49/classpath $(INTEROP_JAVA)/target/store53/classpath $(FRAMES_CLASSPATHS) && \
 		echo go test -tags interop -count=1 -timeout 15m $(INTEROP_FLAGS) ./test/interop && \
 		go test -tags interop -count=1 -timeout 15m $(INTEROP_FLAGS) ./test/interop; \
 	else \

@@ -23,6 +23,9 @@ import (
 // Proves that our Go client works with the servers of Apache, and with ours and theirs mixed: every way to send, consumers of
 // every kind, retries up to the dead letters, and what tools ask.
 func TestGoClient(t *testing.T) {
+	if short() {
+		t.Skip("left out of the short form: the Go client against Apache's servers, five clusters")
+	}
 	levels := "messageDelayLevel=" + strings.TrimSpace(strings.Repeat("1s ", 18))
 	for name, begin := range map[string]func(t *testing.T) (ns, broker string){
 		"apache-4.9": func(t *testing.T) (string, string) {
@@ -393,6 +396,10 @@ func (g *goClient) admin(t *testing.T) {
 	direct, err := a.ConsumeDirectly(ctx, "go-admin", cc.ID(), "GoAdmin", results[0].OffsetID)
 	require.NoError(t, err)
 	require.Equal(t, protocol.CMSuccess, direct.ConsumeResult)
+	// A broker of 4.9 resets groups that have committed something, which consumers do every five seconds.
+	for _, r := range results {
+		require.NoError(t, a.Client().CommitOffset(ctx, "go-admin", r.Queue, r.QueueOffset+1))
+	}
 	before := len(in.bodies())
 	moved, err := a.ResetOffsets(ctx, "GoAdmin", "go-admin", found[0].StoreTime.Add(-time.Hour), true)
 	require.NoError(t, err)

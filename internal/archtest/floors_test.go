@@ -23,7 +23,8 @@ var floors = map[string]int{
 	"rmq/remoting":          2,
 	"rmq/client":            3,
 	"rmq/engine/storetool":  3, "rmq/results": 3, "rmq/results/report": 4,
-	"rmq/broker": 4, "rmq/namesrv": 4,
+	"rmq/replication": 3, "rmq/replication/ha": 4, "rmq/replication/raftlog": 4,
+	"rmq/broker": 5, "rmq/namesrv": 4,
 	"rmq/bench/probe": 4, "rmq/bench": 5, "rmq/bench/driver": 6,
 	"rmq/cmd/internal": 7, "rmq/cmd": 8,
 }
@@ -48,6 +49,7 @@ var never = map[string][]string{
 	"rmq/engine/storetool":   {"github.com/spf13", "github.com/olekukonko", "net/http"},
 	"rmq/remoting":           {"rmq/engine", "rmq/internal/vfs", "github.com/spf13", "net/http"},
 	"rmq/client":             {"rmq/engine", "rmq/broker", "rmq/namesrv", "github.com/spf13", "net/http"},
+	"rmq/replication":        {"rmq/remoting", "rmq/client", "rmq/broker", "rmq/namesrv", "github.com/spf13", "net/http"},
 	"rmq/results":            {"rmq/engine", "rmq/bench", "rmq/message", "net/http"},
 	"rmq/results/report":     {"rmq/engine", "rmq/bench", "rmq/message", "net/http"},
 	"rmq/broker":             {"rmq/namesrv", "rmq/client", "rmq/bench", "rmq/results", "github.com/spf13"},

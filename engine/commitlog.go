@@ -29,6 +29,7 @@ const (
 // is the writer goroutine, or a blocking Append that finds nobody writing.
 type CommitLog struct {
 	o      *Options
+	units  Units // nil: records stand alone
 	files  *mappedfile.MappedFileQueue
 	alloc  *mappedfile.Allocator
 	queues *queueTable
@@ -77,6 +78,7 @@ func newCommitLog(o *Options, files *mappedfile.MappedFileQueue, queues *queueTa
 		flushKick: make(chan struct{}, 1),
 	}
 	l.acks.marks = o.AckMarks
+	l.units, _ = o.Framing.(Units)
 	l.delays, _ = parseDelayLevels(o.MessageDelay) // Validate has seen it
 	l.confirm.Store(math.MaxInt64)
 	return l

@@ -108,11 +108,8 @@ const dispatchStep = 256 << 10
 // advance dispatches [pos, end).
 func (d *Dispatcher) advance(pos, end int64) error {
 	for pos < end {
-		stop := pos + dispatchStep
+		d.reader.stop = pos + dispatchStep
 		at, err := d.l.walk(&d.reader, pos, end, false, func(at int64, r *message.Record) bool {
-			if at >= stop {
-				return false
-			}
 			d.add(at, r)
 			return d.err == nil
 		})
@@ -123,8 +120,9 @@ func (d *Dispatcher) advance(pos, end int64) error {
 		if err != nil && !errors.Is(err, message.ErrShort) {
 			return err
 		}
+		at = d.reader.unit.whole(at)
 		d.l.dispatched.Advance(at)
-		if at == pos {
+		if at <= pos {
 			break // the rest of a record that a replica's stream has cut is still to come
 		}
 		pos = at

@@ -29,6 +29,18 @@ type Framing interface {
 	Check(b []byte, pos int64, r *message.Record) error
 }
 
+// Units is a framing in which records stand inside larger units, each of which counts whole or not at
+// all. A recovery verifies units, cuts in front of one that is not whole, and refuses records that stand
+// in none; queues are never dispatched to the middle of one.
+type Units interface {
+	Framing
+	// Unit returns the length of the unit at the start of b, its header included; 0 if none begins
+	// there. message.ErrShort says that n bytes are needed to tell.
+	Unit(b []byte, pos int64) (n int, err error)
+	// CheckUnit verifies the unit that b is.
+	CheckUnit(b []byte, pos int64) error
+}
+
 // Plain is the framing of an ordinary commit log: records that touch each other
 // (store-format of org.apache.rocketmq.store.CommitLog).
 type Plain struct{}
@@ -97,6 +109,18 @@ type logReader struct {
 	cuts  int64          // what is held is of the log as it was after so many cuts
 	turn  func()         // if set, runs before what was held goes
 	rec   message.Record // of the walk
+	stop  int64          // the walk ends at the first frame here or behind that stands in no unit; 0: nowhere
+	unit  unitRange      // that the walk is in, or was in last
+}
+
+type unitRange struct{ start, end int64 }
+
+// whole is pos, or the start of the unit that pos is inside of.
+func (u unitRange) whole(pos int64) int64 {
+	if u.start < pos && pos < u.end {
+		return u.start
+	}
+	return pos
 }
 
 const readAhead = 1 << 20
@@ -155,18 +179,31 @@ func (r *logReader) close() {
 	}
 }
 
-// walk calls visit for every frame in [pos, end) until it returns false or a frame is not
-// readable, and returns the position behind the last frame that visit accepted. Blanks are
-// stepped over without a visit. With check set, checksums and positions are verified.
+// walk calls visit for every record in [pos, end) until it returns false or a frame is not
+// readable, and returns the position behind the last frame that visit accepted. Blanks and frames
+// without a record are stepped over without a visit. With check set, checksums and positions are
+// verified, and the walk ends in front of a unit that is not whole.
 func (l *CommitLog) walk(r *logReader, pos, end int64, check bool, visit func(pos int64, rec *message.Record) bool) (int64, error) {
 	rec, seg, need := &r.rec, l.o.SegmentBytes, 0
+	r.unit = unitRange{}
 	for pos < end {
 		limit := min(end, pos-pos%seg+seg)
 		b, err := r.at(pos, limit, need)
 		if err != nil {
 			return pos, err
 		}
-		n, kind, err := l.o.Framing.Next(b, pos, rec)
+		outside := pos >= r.unit.end
+		if outside && r.stop > 0 && pos >= r.stop {
+			return pos, nil
+		}
+		var n int
+		var kind FrameKind
+		if outside && l.units != nil {
+			n, err = l.enterUnit(r, b, pos, check)
+		}
+		if err == nil {
+			n, kind, err = l.o.Framing.Next(b, pos, rec)
+		}
 		if err != nil {
 			if errors.Is(err, message.ErrShort) && int64(len(b)) < limit-pos && need <= len(b) {
 				need = max(n, len(b)+1, pageBytes)
@@ -185,7 +222,11 @@ func (l *CommitLog) walk(r *logReader, pos, end int64, check bool, visit func(po
 		}
 		if kind == FrameRecord {
 			if check {
-				if err := l.o.Framing.Check(b[:n], pos, rec); err != nil {
+				err := l.o.Framing.Check(b[:n], pos, rec)
+				if err == nil && l.units != nil && pos+int64(n) > r.unit.end {
+					err = errNoUnit
+				}
+				if err != nil {
 					return pos, err
 				}
 			}
@@ -196,6 +237,27 @@ func (l *CommitLog) walk(r *logReader, pos, end int64, check bool, visit func(po
 		pos += int64(n)
 	}
 	return pos, nil
+}
+
+var errNoUnit = errors.New("record stands in no frame")
+
+// enterUnit notes the unit that begins at pos, where b stands, if one does, and verifies it with check
+// set. With message.ErrShort it returns how many bytes that needs.
+func (l *CommitLog) enterUnit(r *logReader, b []byte, pos int64, check bool) (int, error) {
+	n, err := l.units.Unit(b, pos)
+	if err != nil || n == 0 {
+		return n, err
+	}
+	if check {
+		if len(b) < n {
+			return n, message.ErrShort
+		}
+		if err := l.units.CheckUnit(b[:n], pos); err != nil {
+			return 0, err
+		}
+	}
+	r.unit = unitRange{pos, pos + int64(n)}
+	return n, nil
 }
 
 // tagsCode is what the consume queue stores for a record: the hash of its tag, or, in the topic

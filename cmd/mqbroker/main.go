@@ -93,10 +93,14 @@ func start(ctx context.Context, settings *broker.Settings, file string, both boo
 		}
 	}
 	failed := make(chan error, 1)
-	b, err := broker.New(broker.Options{
+	o, err := withFaults(broker.Options{
 		Settings: settings, ConfigFile: file, Logger: log.Logger, MemoryLimit: limit,
 		Fatal: func(err error) { failed <- &diskFailure{err} },
 	})
+	var b *broker.Broker
+	if err == nil {
+		b, err = broker.New(o)
+	}
 	if err == nil {
 		err = b.Start(ctx)
 	}

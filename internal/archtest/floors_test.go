@@ -17,7 +17,7 @@ import (
 var floors = map[string]int{
 	"rmq/internal/binenc": -1, "rmq/internal/vfs": -1, "rmq/internal/run": -1, "rmq/internal/watermark": -1, "rmq/internal/config": -1,
 	"rmq/message": 0, "rmq/engine/format": 0, "rmq/remoting/protocol": 0, "rmq/filter": 0,
-	"rmq/internal/bakfile": 0, "rmq/internal/daemon": 0,
+	"rmq/internal/bakfile": 0, "rmq/internal/daemon": 0, "rmq/internal/vfs/powercut": 0,
 	"rmq/engine/mappedfile": 1,
 	"rmq/engine":            2,
 	"rmq/remoting":          2,
@@ -30,7 +30,7 @@ var floors = map[string]int{
 }
 
 // testOnly are rooms that no program links.
-var testOnly = []string{"rmq/internal/archtest", "rmq/internal/crashtest", "rmq/results/resultstest", "rmq/test"}
+var testOnly = []string{"rmq/internal/archtest", "rmq/internal/crashtest", "rmq/internal/vfs/powercut", "rmq/results/resultstest", "rmq/test"}
 
 // never are packages that must not be reached by any detour, though the floors would allow it.
 var never = map[string][]string{

@@ -90,6 +90,8 @@ type Rule struct {
 	Short int
 	// Stall, if set, holds the call until the gate is opened; after that Err, if any, follows.
 	Stall *Gate
+	// Delay holds the call for that long before anything else.
+	Delay time.Duration
 }
 
 // Gate holds calls back until it is opened.
@@ -207,6 +209,9 @@ func (f *Faulty) check(c Call) (short int, err error) {
 	}
 	if hit == nil {
 		return 0, nil
+	}
+	if hit.Delay > 0 {
+		time.Sleep(hit.Delay)
 	}
 	if hit.Stall != nil {
 		hit.Stall.pass()

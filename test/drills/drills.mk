@@ -2,7 +2,11 @@
 
 DRILLS := go test -tags drills -count=1 $(DRILL_FLAGS)
 
-.PHONY: drills drills-short robust
+.PHONY: drills drills-short robust build-faults
+
+build-faults: go-version ## programs with fault injection, for tests only, into bin/faults
+	@mkdir -p $(BIN)/faults
+	$(GO) build -tags faults -o $(BIN)/faults/ ./cmd/mqbroker
 
 drills: build ## failover drills of conf/single and conf/2m-noslave on the real programs
 	$(DRILLS) -v -timeout 10m -run '^TestDrill' ./test/drills

@@ -213,6 +213,10 @@ func TestAdminOnApache(t *testing.T) {
 	ns := apacheNamesrv(t)
 	b := apacheBroker(t, ns.addr, t.TempDir(), "traceTopicEnable=true")
 	first := populate(t, ns.addr)
+	require.Eventually(t, func() bool { // Apache answers with an exception until it has taken its first sample
+		_, err := ourAdmin(t, ns.addr, "clusterList")
+		return err == nil
+	}, 30*time.Second, 100*time.Millisecond)
 	for _, c := range checks {
 		t.Run(c.args, func(t *testing.T) {
 			words := func(s string) string { return fill(s, "ours", ns, b, first, "V5_4_0") }

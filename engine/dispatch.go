@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,8 @@ type Dispatcher struct {
 	watches  watches
 	arrive   func(*Arrival) // nil: nobody listens
 	arrival  Arrival
+	turn     sync.Mutex // held while records are dispatched
+	again    func()     // makes run look anew where it stands; under turn
 }
 
 // dispatchBatch is how many records are parsed before they are applied. With many queues every
@@ -52,15 +55,31 @@ func newDispatcher(l *CommitLog, queues *queueTable, index *indexService) *Dispa
 // cannot be written, on a full disk above all, refuses appends; every second it is tried again.
 func (d *Dispatcher) run(ctx context.Context) error {
 	defer d.reader.close()
+	for {
+		forward, again := context.WithCancel(ctx)
+		d.turn.Lock()
+		d.again = again
+		d.turn.Unlock()
+		d.runForward(ctx, forward)
+		retracted := forward.Err() != nil && ctx.Err() == nil
+		again()
+		if !retracted {
+			return nil // the store closes, or is poisoned and has said so
+		}
+	}
+}
+
+// runForward is run until forward ends: the log was retracted.
+func (d *Dispatcher) runForward(ctx, forward context.Context) {
 	seen, held := d.l.dispatched.Load(), false
 	for {
-		if !held {
-			if err := d.l.visible.Wait(ctx, seen+1); err != nil {
-				return nil // the store closes, or is poisoned and has said so
-			}
+		if !held && d.l.visible.Wait(forward, seen+1) != nil {
+			return
 		}
+		d.turn.Lock()
 		seen = d.l.visible.Load()
 		err := d.advance(d.l.dispatched.Load(), seen)
+		d.turn.Unlock()
 		switch {
 		case err == nil:
 			if held {
@@ -69,10 +88,10 @@ func (d *Dispatcher) run(ctx context.Context) error {
 			}
 			continue
 		case ctx.Err() != nil:
-			return nil
+			return
 		case d.err == nil || isGap(err):
 			d.l.poison(fmt.Errorf("dispatch at %d: %w", d.l.dispatched.Load(), err))
-			return nil
+			return
 		}
 		d.err, held = nil, true
 		d.trouble(err)
@@ -81,7 +100,7 @@ func (d *Dispatcher) run(ctx context.Context) error {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return nil
+			return
 		}
 	}
 }

@@ -198,7 +198,7 @@ func (s *Store) TruncateTo(pos int64) error {
 	l.chunks.clear()
 	l.cur, l.verbatim = nil, true
 	s.report.CutBytes, s.report.CutRecords = 0, 0
-	err := s.cut(pos, errors.New("truncated on request"))
+	err := s.cut(pos, tail, errors.New("truncated on request"))
 	if err != nil {
 		err = fmt.Errorf("%w: truncate to %d: %w", ErrPoisoned, pos, err)
 		l.failed = err

@@ -156,7 +156,7 @@ func (s *Store) recover(ctx context.Context, ld *loaded) error {
 		return &CorruptionError{Path: s.segmentPath(end), Offset: end,
 			What: fmt.Sprintf("the log was on disk up to %d but reads only to here (%v): repair the store into a copy", ld.state.Flushed, reason)}
 	}
-	if err := s.cut(end, reason); err != nil {
+	if err := s.cut(end, end, reason); err != nil {
 		return err
 	}
 	if s.queues.maxPos() > end {
@@ -437,7 +437,7 @@ func (s *Store) writtenWhole(ld *loaded, pos int64, r *message.Record, high int6
 
 // cut takes what stands behind end out of the log: it is kept aside in broken/, its range zeroed
 // and synced before anything is appended. Segments of zeros behind end stay as the next ones.
-func (s *Store) cut(end int64, reason error) error {
+func (s *Store) cut(end, tail int64, reason error) error {
 	// A process writes the log front to back. Unless the machine went down with pages unwritten,
 	// or the log is somebody else's, nothing can stand further behind the end than one write reaches.
 	reach := s.o.SegmentBytes
@@ -449,7 +449,7 @@ func (s *Store) cut(end int64, reason error) error {
 			continue
 		}
 		from := max(end, m.Start())
-		to, err := s.lastNonZero(m, from, min(m.End(), from+reach))
+		to, err := s.lastNonZero(m, from, min(m.End(), max(from+reach, tail)))
 		if err != nil {
 			return err
 		}

@@ -1,0 +1,203 @@
+package ha
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+
+	"rmq/internal/vfs"
+)
+
+// Epoch is one reign: a master that led from Start on. Epochs only grow. What stands before the first
+// one, in a log that was kept without replication or by Apache, is epoch 0.
+type Epoch struct {
+	Epoch int64 `json:"epoch"`
+	Start int64 `json:"start"` // position in the log
+}
+
+// Epochs is a history, oldest first.
+type Epochs []Epoch
+
+// Last is the newest epoch, 0 if there is none.
+func (es Epochs) Last() int64 {
+	if len(es) == 0 {
+		return 0
+	}
+	return es[len(es)-1].Epoch
+}
+
+// At is the epoch of the byte at pos, and where the next one begins; end of time if none does.
+func (es Epochs) At(pos int64) (epoch, next int64) {
+	for i := len(es) - 1; i >= 0; i-- {
+		if es[i].Start <= pos {
+			if i+1 < len(es) {
+				return es[i].Epoch, es[i+1].Start
+			}
+			return es[i].Epoch, 1<<63 - 1
+		}
+	}
+	if len(es) > 0 {
+		return 0, es[0].Start
+	}
+	return 0, 1<<63 - 1
+}
+
+// upTo is the history of a log that ends at end.
+func (es Epochs) upTo(end int64) Epochs {
+	n := len(es)
+	for n > 0 && es[n-1].Start > end {
+		n--
+	}
+	return es[:n:n]
+}
+
+// add is the history with one more reign. Reigns that began where this one does have left nothing.
+func (es Epochs) add(e Epoch) Epochs {
+	n := len(es)
+	for n > 0 && es[n-1].Start >= e.Start {
+		n--
+	}
+	return append(slices.Clone(es[:n]), e)
+}
+
+// prune forgets reigns that ended before low.
+func (es Epochs) prune(low int64) Epochs {
+	for len(es) > 1 && es[1].Start <= low {
+		es = es[1:]
+	}
+	return es
+}
+
+// validate says what is wrong with a history that came from outside.
+func (es Epochs) validate() error {
+	for i, e := range es {
+		if e.Epoch <= 0 || e.Start < 0 || i > 0 && (e.Epoch <= es[i-1].Epoch || e.Start < es[i-1].Start) {
+			return fmt.Errorf("epoch %d at %d is out of order", e.Epoch, e.Start)
+		}
+	}
+	return nil
+}
+
+// meet finds where two histories part: the end of the newest epoch that both began at the same place,
+// as far as both have it. What stands before all epochs is one that both began at 0.
+func meet(a Epochs, aEnd int64, b Epochs, bEnd int64) (pos int64) {
+	a, b = append(Epochs{{}}, a...), append(Epochs{{}}, b...)
+	end := func(es Epochs, i int, end int64) int64 {
+		if i+1 < len(es) {
+			return min(end, es[i+1].Start)
+		}
+		return end
+	}
+	i, j := len(a)-1, -1
+	for ; j < 0; i-- {
+		j = slices.Index(b, a[i])
+	}
+	return min(end(a, i+1, aEnd), end(b, j, bEnd))
+}
+
+// record is what a node remembers of itself and its group: <root>/rmq/epochs.
+//
+// The file is one line: the CRC-32 of the rest in eight hexadecimal digits, a space, and JSON.
+type record struct {
+	Group  uint64 `json:"group,string"` // drawn by the first master, taken over by its slaves
+	Epochs Epochs `json:"epochs"`
+	// Role is what became of the node against its configuration: "leader" after a promotion,
+	// "follower" when somebody else was promoted; "" as configured.
+	Role   string `json:"role,omitempty"`
+	Leader string `json:"leader,omitempty"` // replication address of who leads
+	Client string `json:"client,omitempty"` // where clients reach it
+	Mode   string `json:"mode,omitempty"`   // of the master that this slave has followed
+	// Replicas are those that a master has had in sync: who must be heard before it may lead again
+	// after a power cut.
+	Replicas []string `json:"replicas,omitempty"`
+}
+
+const (
+	recordName   = "epochs"
+	roleLeader   = "leader"
+	roleFollower = "follower"
+)
+
+var errRecord = errors.New("not an epoch file, or a damaged one")
+
+func recordPath(root string) string { return path.Join(root, "rmq", recordName) }
+
+func appendRecord(dst []byte, r record) ([]byte, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	dst = fmt.Appendf(dst, "%08x ", crc32.ChecksumIEEE(body))
+	return append(append(dst, body...), '\n'), nil
+}
+
+func parseRecord(b []byte) (r record, err error) {
+	b = bytes.TrimSuffix(b, []byte("\n"))
+	if len(b) < 9 || b[8] != ' ' {
+		return r, errRecord
+	}
+	sum, err := strconv.ParseUint(string(b[:8]), 16, 32)
+	if err != nil || crc32.ChecksumIEEE(b[9:]) != uint32(sum) {
+		return r, errRecord
+	}
+	if err := json.Unmarshal(b[9:], &r); err != nil {
+		return r, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	return r, r.Epochs.validate()
+}
+
+// loadRecord reads the epoch file; an empty record if there is none. A damaged one is an error: a node
+// that has forgotten its epochs could take another log for its own.
+func loadRecord(fsys vfs.FS, root string) (r record, err error) {
+	name := recordPath(root)
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, nil
+	}
+	if err != nil {
+		return r, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	st, err := f.Stat()
+	if err != nil {
+		return r, err
+	}
+	b := make([]byte, st.Size())
+	if n, err := f.ReadAt(b, 0); n < len(b) {
+		return r, fmt.Errorf("read %s: %w", name, err)
+	}
+	if r, err = parseRecord(b); err != nil {
+		return r, fmt.Errorf("%s: %w: put a good copy there, or move the whole directory away and let the node be filled from its peer", name, err)
+	}
+	return r, nil
+}
+
+// saveRecord replaces the epoch file, durably: at every moment the old or the new one is there whole.
+func saveRecord(fsys vfs.FS, root string, r record) error {
+	b, err := appendRecord(nil, r)
+	if err != nil {
+		return err
+	}
+	name := recordPath(root)
+	f, err := fsys.OpenFile(name+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(b, 0); err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = fsys.Rename(name+".tmp", name)
+	}
+	if err != nil {
+		return fmt.Errorf("save %s: %w", name, err)
+	}
+	return fsys.SyncDir(path.Dir(name))
+}

@@ -23,6 +23,7 @@ import (
 	"rmq/internal/vfs"
 	"rmq/message"
 	"rmq/remoting"
+	"rmq/replication"
 )
 
 // Options say what a [Broker] is made of.
@@ -34,8 +35,8 @@ type Options struct {
 	Meta   MetaLog
 	Logger *slog.Logger     // nil: silent
 	Clock  func() time.Time // nil: time.Now
-	// Open opens the storage. nil: [engine.Open].
-	Open func(ctx context.Context, o engine.Options) (Store, error)
+	// Open opens the storage, which tells events of its role. nil: what the configuration says.
+	Open func(ctx context.Context, o engine.Options, events replication.Events) (Store, error)
 	// MemoryLimit is what the process may take, in bytes, where memoryLimit does not say so; 0: no limit.
 	MemoryLimit int64
 	// Fatal is called once when the store cannot go on: nothing is stored any more until the process is
@@ -52,7 +53,7 @@ type Options struct {
 //
 // Goroutines: those of the store, of the two listeners, of the managers (managers.start), of the
 // registrar and of the schedule service; workers of the executors while there is work; sweep, which ends
-// waits. Safe for concurrent use once started.
+// waits; roles, which follows the store's. Safe for concurrent use once started.
 type Broker struct {
 	*managers
 	o        Options
@@ -62,6 +63,8 @@ type Broker struct {
 	booted   time.Time
 
 	store     Store
+	files     MetaLog // this node's own copies of its tables
+	meta      MetaLog // with those of the other nodes
 	schedule  *ScheduleService
 	holds     *PullRequestHold
 	registrar *Registrar
@@ -89,9 +92,14 @@ type Broker struct {
 	sending, sendBytes atomic.Int64 // messages that the store has and has not acked
 	unknown            atomic.Int64 // requests of codes that are not served
 
-	roleMu  sync.Mutex
-	master  bool
-	started bool
+	roles     *roles
+	applied   replication.Status // what applyRoles has applied last
+	leads     atomic.Bool        // appends are taken, and all that goes with them
+	roleGroup *run.Group
+	roleMu    sync.Mutex
+	master    bool
+
+	started atomic.Bool
 	poison  atomic.Pointer[error]
 	poisonC chan struct{}
 	stopped sync.Once
@@ -117,15 +125,16 @@ func New(o Options) (*Broker, error) {
 		o.Meta = NewFileMetaLog(o.FS, path.Join(c.StorePathRootDir, "config"), o.Logger)
 	}
 	if o.Open == nil {
-		o.Open = func(ctx context.Context, eo engine.Options) (Store, error) { return engine.Open(ctx, eo) }
+		o.Open = openPlain
 	}
 	if c.MemoryLimit > 0 {
 		o.MemoryLimit = int64(c.MemoryLimit)
 	}
 	b := &Broker{
 		o: o, log: o.Logger, clock: o.Clock, maxMessageBytes: int(c.MaxMessageSize), hostMemory: hostMemory(o.MemoryLimit),
-		poisonC: make(chan struct{}, 1),
+		poisonC: make(chan struct{}, 1), files: o.Meta, roles: newRoles(),
 	}
+	b.meta = &replicatedMeta{o.Meta, b}
 	b.settings.Store(o.Settings)
 	ip, err := resolveIP(c.BrokerIP1)
 	if err != nil {
@@ -142,7 +151,7 @@ func New(o Options) (*Broker, error) {
 	delays := parseDelayLevels(c.MessageDelayLevel)
 	b.transforms = []sendTransform{noTransactions, noTimers, delayLevels(len(delays))}
 	b.schedule = &ScheduleService{
-		meta: o.Meta, clock: o.Clock, conf: b.conf, log: o.Logger, delays: delays, version: b.stateVersion,
+		meta: b.meta, clock: o.Clock, conf: b.conf, log: o.Logger, delays: delays, version: b.stateVersion, period: b.savePeriod,
 		host: func(m *message.Message) { m.StoreHost = b.storeHost }, arrived: make(chan struct{}, 1),
 	}
 	return b, nil
@@ -179,11 +188,20 @@ func (b *Broker) conf() *Config { return b.settings.Load().Get() }
 // Config is the configuration as it is now; it must not be changed.
 func (b *Broker) Config() *Config { return b.conf() }
 
-// stateVersion is the epoch that data versions carry: without replication there is one only.
-func (b *Broker) stateVersion() int64 { return 0 }
+// openPlain opens a log that no other machine holds.
+func openPlain(ctx context.Context, o engine.Options, events replication.Events) (Store, error) {
+	s, err := engine.Open(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return replication.NewPlain(s, events), nil
+}
 
-// sendWait is how long an answer to a send may take.
-func (b *Broker) sendWait() time.Duration { return b.conf().SyncFlushTimeout }
+// sendLimits are how long an answer to a send may take.
+func (b *Broker) sendLimits() sendLimits {
+	c := b.conf()
+	return sendLimits{disk: c.SyncFlushTimeout, replica: c.SlaveTimeout}
+}
 
 // Start opens the store, listens on both ports and tells the name servers. On an error nothing is left
 // open. Start and Shutdown are called once each.
@@ -204,7 +222,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	if err := b.openStore(ctx); err != nil {
 		return err
 	}
-	if b.managers, err = newManagers(managerOptions{Settings: &b.settings, Meta: b.o.Meta, Clock: b.clock, StateVersion: b.stateVersion, Logger: b.log}); err != nil {
+	if b.managers, err = newManagers(managerOptions{Settings: &b.settings, Meta: b.meta, Clock: b.clock, StateVersion: b.stateVersion, Leads: b.leads.Load, Logger: b.log}); err != nil {
 		return err
 	}
 	if err := b.schedule.load(); err != nil {
@@ -220,18 +238,20 @@ func (b *Broker) start(ctx context.Context) (err error) {
 		b.intercept(i)
 	}
 	c := b.conf()
-	b.registrar = &Registrar{conf: b.conf, addrs: c.NamesrvAddr, topics: b.Topics, orders: b.Topics.ApplyOrder, log: b.log}
+	b.registrar = &Registrar{conf: b.conf, identity: b.identity, addrs: c.NamesrvAddr, topics: b.Topics, orders: b.applyOrder, log: b.log}
 	b.Topics.OnChange(b.registrar.Changed)
-	b.managers.start(b.group)
+	b.managers.start(b.group, b.savePeriod(c.FlushConsumerOffsets))
 	b.group.Go("sweep", b.runSweep)
+	b.started.Store(true)
+	b.applyRoles()
 	if err := b.listen(ctx, c); err != nil {
 		return err
 	}
 	if err := b.registrar.start(ctx); err != nil {
 		return err
 	}
-	b.SetRole(true)
-	b.started = true
+	b.roleGroup = run.New(context.WithoutCancel(ctx), "roles")
+	b.roleGroup.Go("apply", b.runRoles)
 	b.serving.Store(true)
 	if len(c.NamesrvAddr) == 0 {
 		b.log.Info("no name server is configured: clients find this broker by its address only")
@@ -256,7 +276,7 @@ func (b *Broker) openStore(ctx context.Context) error {
 		}
 	}
 	b.maxSendBytes = o.MaxPending
-	store, err := b.o.Open(ctx, o)
+	store, err := b.o.Open(ctx, o, b.roles.events())
 	var held *vfs.LockedError
 	if errors.As(err, &held) {
 		return fmt.Errorf("open the store: %w: end it, or set another storePathRootDir", err)
@@ -379,7 +399,6 @@ func (b *Broker) SetRole(master bool) {
 	}
 	b.master = master
 	b.schedule.SetMaster(master)
-	b.log.Info("role", "master", master)
 }
 
 // IsMaster says which role this node has.
@@ -437,14 +456,19 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	if b.group == nil {
 		return nil
 	}
+	b.handover(ctx)
 	b.serving.Store(false)
 	var errs []error
+	if b.roleGroup != nil {
+		b.roleGroup.Cancel()
+		errs = append(errs, b.roleGroup.Wait())
+	}
 	if b.registrar != nil && b.registrar.group != nil {
 		if err := b.registrar.stop(ctx); err != nil {
 			b.log.Warn("unregister", "err", err)
 		}
 	}
-	if b.started {
+	if b.started.Load() {
 		b.SetRole(false)
 	}
 	if b.store != nil {
@@ -467,6 +491,22 @@ func (b *Broker) shutdown(ctx context.Context) error {
 	}
 	b.log.Info("broker stopped", "err", errors.Join(errs...))
 	return errors.Join(errs...)
+}
+
+// handoverWait bounds what a stop waits for another node to lead.
+const handoverWait = 2 * time.Second
+
+// handover makes another node lead before this one stops answering, where the log can do that: clients
+// are told who leads.
+func (b *Broker) handover(ctx context.Context) {
+	if !b.serving.Load() || !b.leads.Load() || b.poison.Load() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handoverWait)
+	defer cancel()
+	if err := b.store.Handover(ctx); err != nil {
+		b.log.Warn("no other node leads now", "err", err)
+	}
 }
 
 // drain ends the serving of requests: what was read is answered, or refused where nothing has begun.

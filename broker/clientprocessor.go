@@ -66,10 +66,12 @@ func (p *processors) consumerHeartbeat(ch clientChannel, d *protocol.ConsumerDat
 			order = true
 		}
 	}
-	ctx, cancel := createContext()
-	defer cancel()
-	if _, err := p.Topics.CreateRetry(ctx, group.GroupName, group.RetryQueueNums, order, d.UnitMode); err != nil {
-		p.log.Error("retry topic is not saved; it will be tried again", "group", group.GroupName, "err", err)
+	if p.leads.Load() { // elsewhere it is the leader, to whom the client sends heartbeats too, that creates it
+		ctx, cancel := createContext()
+		defer cancel()
+		if _, err := p.Topics.CreateRetry(ctx, group.GroupName, group.RetryQueueNums, order, d.UnitMode); err != nil {
+			p.log.Error("retry topic is not saved; it will be tried again", "group", group.GroupName, "err", err)
+		}
 	}
 	p.Consumers.Register(ch, &h)
 }

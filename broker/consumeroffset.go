@@ -26,6 +26,7 @@ type ConsumerOffsetManager struct {
 	conf  func() *Config
 	clock func() time.Time
 	state func() int64
+	leads func() bool
 	log   *slog.Logger
 
 	table   *shardMap[*groupOffsets] // by topic@group
@@ -48,6 +49,8 @@ type groupOffsets struct {
 type queueOffset struct {
 	mu                      sync.Mutex
 	committed, pull, resets int64
+	local                   int64 // when it was committed here while another node leads, ms; 0: the leader knows it
+	set                     int64 // when it was set for the group, by a reset or a clone, ms; 0: not since the start
 }
 
 const (
@@ -60,7 +63,7 @@ const (
 )
 
 func newConsumerOffsetManager(o *managerOptions) *ConsumerOffsetManager {
-	m := &ConsumerOffsetManager{conf: o.conf, clock: o.Clock, state: o.StateVersion, log: o.Logger, table: newShardMap[*groupOffsets]()}
+	m := &ConsumerOffsetManager{conf: o.conf, clock: o.Clock, state: o.StateVersion, leads: o.Leads, log: o.Logger, table: newShardMap[*groupOffsets]()}
 	m.version = protocol.DataVersion{Timestamp: o.Clock().UnixMilli()}
 	m.saver = saver{log: o.Meta, name: offsetsName, encode: m.encode}
 	return m
@@ -190,6 +193,9 @@ func (m *ConsumerOffsetManager) Commit(group, topic []byte, queueID int32, offse
 	}
 	changed := q.committed != offset
 	q.committed = offset
+	if !m.leads() {
+		q.local = m.clock().UnixMilli()
+	}
 	q.mu.Unlock()
 	if changed {
 		m.saver.changed()
@@ -241,7 +247,7 @@ func (m *ConsumerOffsetManager) Reset(group, topic string, queueID int32, offset
 	if q.resets < 0 {
 		m.pending.Add(1)
 	}
-	q.resets, q.committed, q.pull = offset, offset, -1
+	q.resets, q.committed, q.pull, q.set = offset, offset, -1, m.clock().UnixMilli()
 	q.mu.Unlock()
 	m.saver.changed()
 }
@@ -374,7 +380,7 @@ func (m *ConsumerOffsetManager) Clone(src, dest, topic string) {
 	for id, offset := range m.Offsets(src, topic) {
 		if q := m.group(dest, topic).queue(id); q != nil {
 			q.mu.Lock()
-			q.committed = offset
+			q.committed, q.set = offset, m.clock().UnixMilli()
 			q.mu.Unlock()
 			m.saver.changed()
 		}

@@ -226,7 +226,7 @@ func (e *executor) full() string {
 
 // reply answers with a code and a remark.
 func reply(c *remoting.Conn, req *protocol.Command, r *refusal) {
-	c.Reply(req, protocol.NewResponse(req, r.code, r.remark))
+	c.Reply(req, r.answer(req))
 }
 
 // run serves one request that came in at began.
@@ -293,7 +293,7 @@ const sweepPeriod = 100 * time.Millisecond
 // sweep ends what has waited too long: sends in the store, pulls that are held, requests in queues.
 func (b *Broker) sweep(now time.Time) {
 	if b.sending.Load() > 0 {
-		limit := b.sendWait()
+		limit := b.sendLimits()
 		b.conns.Range(func(k, _ any) bool {
 			k.(*connState).expire(now, limit)
 			return true

@@ -276,7 +276,7 @@ func (h *heldPull) run() {
 		op.Release()
 		return
 	}
-	if group := h.group.GroupName; b.Offsets.HasReset(group, op.topic.TopicName, h.queueID) {
+	if group := h.group.GroupName; b.leads.Load() && b.Offsets.HasReset(group, op.topic.TopicName, h.queueID) {
 		if to, ok := b.Offsets.TakeReset([]byte(group), []byte(op.topic.TopicName), h.queueID); ok {
 			op.answerReset(to)
 			return

@@ -16,6 +16,7 @@ type managerOptions struct {
 	Meta         MetaLog
 	Clock        func() time.Time // nil: time.Now
 	StateVersion func() int64     // the epoch that data versions carry; nil: 0
+	Leads        func() bool      // whether tables change here, or on another node; nil: here
 	Logger       *slog.Logger     // nil: silent
 }
 
@@ -25,6 +26,9 @@ func (o *managerOptions) ensureDefaults() {
 	}
 	if o.StateVersion == nil {
 		o.StateVersion = func() int64 { return 0 }
+	}
+	if o.Leads == nil {
+		o.Leads = func() bool { return true }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -74,15 +78,15 @@ const (
 	noticePeriod = 15 * time.Second
 )
 
-// start runs what happens on its own: offsets and whatever else is not saved yet go to the disk, silent
-// clients leave, members that were not told at once are told, statistics take samples.
-func (m *managers) start(g *run.Group) {
+// start runs what happens on its own: offsets and whatever else is not saved yet go to the disk once in a
+// flush, silent clients leave, members that were not told at once are told, statistics take samples.
+func (m *managers) start(g *run.Group, flush time.Duration) {
 	for _, t := range []struct {
 		name   string
 		period time.Duration
 		f      func()
 	}{
-		{"meta-flush", m.conf().FlushConsumerOffsets, func() { _ = m.flush() }}, // it says so in the log, and is tried again
+		{"meta-flush", flush, func() { _ = m.flush() }}, // it says so in the log, and is tried again
 		{"client-expiry", expirePeriod, m.expire},
 		{"consumer-notices", noticePeriod, m.Consumers.flushNotices},
 		{"stats", statsPeriod, m.Stats.sample},

@@ -165,10 +165,9 @@ func (p *processors) topicsByConsumer(x *exchange, h *protocol.GroupHeader) erro
 	return x.body(protocol.TopicList{TopicList: p.Offsets.TopicsOf(h.Group), BrokerAddr: p.advertised()})
 }
 
-// allOffsets answers 43, for slaves.
+// allOffsets answers 43, for slaves: the document as it would be saved now.
 func (p *processors) allOffsets(x *exchange, _ *noHeader) error {
-	table, version := p.Offsets.Snapshot()
-	return x.body(protocol.ConsumerOffsetWrapper{OffsetTable: table, DataVersion: &version})
+	return x.table(p.Offsets.encode(), noHeader{})
 }
 
 // allDelayOffsets answers 45, for slaves.

@@ -9,6 +9,7 @@ import (
 
 	"rmq/remoting"
 	"rmq/remoting/protocol"
+	"rmq/replication"
 )
 
 // processors answer what clients and tools ask of a broker beside sending and pulling
@@ -65,15 +66,15 @@ func (p *processors) adminProcessors() map[protocol.RequestCode]processor {
 		protocol.RequestGetMinOffset:            handle(p.minOffset),
 		protocol.RequestSearchOffsetByTimestamp: handle(p.searchOffset),
 		protocol.RequestGetEarliestMsgStoreTime: handle(p.earliestStoreTime),
-		protocol.RequestCloneGroupOffset:        handle(p.cloneOffset),
+		protocol.RequestCloneGroupOffset:        p.leading(handle(p.cloneOffset)),
 		protocol.RequestQueryCorrectionOffset:   handle(p.correctionOffset),
 		protocol.RequestQueryTopicsByConsumer:   handle(p.topicsByConsumer),
 		protocol.RequestGetAllConsumerOffset:    handle(p.allOffsets),
 		protocol.RequestGetAllDelayOffset:       handle(p.allDelayOffsets),
 
-		protocol.RequestUpdateAndCreateTopic:         timed(&p.topicTimes, p.updateTopic),
-		protocol.RequestUpdateAndCreateTopicList:     timed(&p.topicTimes, p.updateTopicList),
-		protocol.RequestDeleteTopicInBroker:          handle(p.deleteTopic),
+		protocol.RequestUpdateAndCreateTopic:         p.leading(timed(&p.topicTimes, p.updateTopic)),
+		protocol.RequestUpdateAndCreateTopicList:     p.leading(timed(&p.topicTimes, p.updateTopicList)),
+		protocol.RequestDeleteTopicInBroker:          p.leading(handle(p.deleteTopic)),
 		protocol.RequestGetAllTopicConfig:            handle(p.allTopics),
 		protocol.RequestGetTopicConfig:               handle(p.topicConfig),
 		protocol.RequestGetTopicStatsInfo:            handle(p.topicStats),
@@ -81,16 +82,16 @@ func (p *processors) adminProcessors() map[protocol.RequestCode]processor {
 		protocol.RequestQueryTopicConsumeByWho:       handle(p.consumedByWho),
 		protocol.RequestQueryConsumeTimeSpan:         handle(p.consumeTimeSpan),
 		protocol.RequestQueryConsumeQueue:            handle(p.queryConsumeQueue),
-		protocol.RequestCleanUnusedTopic:             handle(p.cleanUnusedTopics),
+		protocol.RequestCleanUnusedTopic:             p.leading(handle(p.cleanUnusedTopics)),
 		protocol.RequestCleanExpiredConsumeQueue:     handle(p.cleanExpiredQueues),
 		protocol.RequestDeleteExpiredCommitLog:       handle(p.deleteExpired),
 
-		protocol.RequestUpdateAndCreateSubscriptionGroup:     timed(&p.groupTimes, p.updateGroup),
-		protocol.RequestUpdateAndCreateSubscriptionGroupList: timed(&p.groupTimes, p.updateGroupList),
+		protocol.RequestUpdateAndCreateSubscriptionGroup:     p.leading(timed(&p.groupTimes, p.updateGroup)),
+		protocol.RequestUpdateAndCreateSubscriptionGroupList: p.leading(timed(&p.groupTimes, p.updateGroupList)),
 		protocol.RequestGetAllSubscriptionGroupConfig:        handle(p.allGroups),
 		protocol.RequestGetSubscriptionGroupConfig:           handle(p.groupConfig),
-		protocol.RequestDeleteSubscriptionGroup:              handle(p.deleteGroup),
-		protocol.RequestUpdateAndGetGroupForbidden:           handle(p.groupForbidden),
+		protocol.RequestDeleteSubscriptionGroup:              p.leading(handle(p.deleteGroup)),
+		protocol.RequestUpdateAndGetGroupForbidden:           p.leading(handle(p.groupForbidden)),
 		protocol.RequestGetConsumerConnectionList:            handle(p.consumerConnections),
 		protocol.RequestGetProducerConnectionList:            handle(p.producerConnections),
 		protocol.RequestGetAllProducerInfo:                   handle(p.allProducers),
@@ -132,8 +133,7 @@ func handle[H any](f func(x *exchange, h *H) error) processor {
 			err = f(&x, &h)
 		}
 		if err != nil {
-			code, remark := answerOf(err)
-			return protocol.NewResponse(req, code, remark)
+			return answerOf(err).answer(req)
 		}
 		return x.resp
 	}
@@ -165,16 +165,34 @@ func answerf(code protocol.ResponseCode, format string, args ...any) error {
 	return &answerError{code, fmt.Sprintf(format, args...)}
 }
 
-func answerOf(err error) (protocol.ResponseCode, string) {
+func answerOf(err error) *refusal {
 	var a *answerError
 	var r remark
+	var other *replication.NotLeaderError
 	switch {
 	case errors.As(err, &a):
-		return a.code, a.remark
+		return refuse(a.code, a.remark)
 	case errors.As(err, &r):
-		return protocol.ResponseInvalidParameter, string(r)
+		return refuse(protocol.ResponseInvalidParameter, string(r))
+	case errors.As(err, &other):
+		return refuseNotLeader(other)
+	case stored(err):
+		code, text, _ := storeCode(err)
+		return refuse(code, unknownOutcome+text)
 	}
-	return protocol.ResponseSystemError, err.Error()
+	return refuse(protocol.ResponseSystemError, err.Error())
+}
+
+// leading makes a processor that only a leader has: it changes tables that other nodes follow.
+func (p *processors) leading(f processor) processor {
+	return func(c *remoting.Conn, req *protocol.Command) *protocol.Command {
+		if !p.leads.Load() {
+			no := p.notLeading()
+			no.remark = "Can't modify topic or subscription group from slave broker, please execute it from master broker. " + no.remark
+			return no.answer(req)
+		}
+		return f(c, req)
+	}
 }
 
 // body makes v the body of the answer.

@@ -112,9 +112,11 @@ func (b *Broker) servePull(cs *connState, req *protocol.Command) {
 	if h.SysFlag&protocol.PullCommitOffset != 0 {
 		b.Offsets.Commit(h.ConsumerGroup, h.Topic, h.QueueID, h.CommitOffset)
 	}
-	if to, ok := b.Offsets.TakeReset(h.ConsumerGroup, h.Topic, h.QueueID); ok {
-		op.answerReset(to)
-		return
+	if b.leads.Load() { // another node does not know that a reset was handed out here
+		if to, ok := b.Offsets.TakeReset(h.ConsumerGroup, h.Topic, h.QueueID); ok {
+			op.answerReset(to)
+			return
+		}
 	}
 	op.suspend = 0
 	if c := b.conf(); h.SysFlag&protocol.PullSuspend != 0 && h.SuspendMillis > 0 {
@@ -142,6 +144,9 @@ const maxSuspendMillis = 10 * 60 * 1000
 // checkPull makes the checks of a pull, in the order of Apache, and fills in what they find.
 func (b *Broker) checkPull(p *pullParams, h *protocol.PullHeader) (*refusal, forbidden) {
 	c := b.conf()
+	if !c.SlaveRead && !b.leads.Load() {
+		return refuse(protocol.ResponseSystemBusy, "[REJECTREQUEST]system busy, start flow control for a while: this broker does not lead, and slaveReadEnable is false"), forbidNothing
+	}
 	if c.BrokerPermission&protocol.PermRead == 0 {
 		return refuse(protocol.ResponseNoPermission, fmt.Sprintf("the broker[%s] pulling message is forbidden", c.BrokerIP1)), forbidBroker
 	}
@@ -306,6 +311,10 @@ func (op *pullOp) finish() {
 		return
 	}
 	code, next := pullCode(r, op.offset)
+	suggest := op.suggest()
+	if suggest == masterID && code == protocol.ResponsePullNotFound && b.leaderAnswers() {
+		code = protocol.ResponsePullRetryImmediately // the client goes back to the leader at once
+	}
 	if code == protocol.ResponsePullNotFound && op.suspend > 0 {
 		params, deadline := op.pullParams, op.began.Add(op.suspend)
 		op.Release()
@@ -317,12 +326,7 @@ func (op *pullOp) finish() {
 	if c.DisableSlowConsumers && r.LastPos >= 0 && b.store.Max()-r.LastPos > int64(c.SlowConsumerBytes) {
 		b.executors[familyAdmin].submit(&slowConsumer{b, op.group.GroupName, b.store.Max() - r.LastPos})
 	}
-	if c.SlaveRead {
-		op.resp.SuggestBrokerID = op.group.BrokerID
-		if r.LastPos >= 0 && b.farBack(r.LastPos) {
-			op.resp.SuggestBrokerID = op.group.WhichBrokerWhenConsumeSlowly
-		}
-	}
+	op.resp.SuggestBrokerID = suggest
 	op.note(code, next)
 	if code == protocol.ResponseSuccess {
 		op.send(r)
@@ -330,6 +334,22 @@ func (op *pullOp) finish() {
 	}
 	op.end(code, r.Status.String())
 	op.Release()
+}
+
+// masterID is the number of who leads.
+const masterID = 0
+
+// suggest is the number of the broker that the client should ask next: one that does not lead, for what has
+// left the page cache (PullMessageProcessor.composeResponseHeader).
+func (op *pullOp) suggest() int64 {
+	b := op.cs.b
+	switch {
+	case !b.conf().SlaveRead:
+		return masterID
+	case op.result.LastPos >= 0 && b.farBack(op.result.LastPos):
+		return op.group.WhichBrokerWhenConsumeSlowly
+	}
+	return op.group.BrokerID
 }
 
 // slowConsumer is a group that has fallen so far behind that its reads would hurt everybody else: it may

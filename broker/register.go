@@ -32,12 +32,14 @@ const (
 // comes back empty knows the broker within a second. Names of hosts are resolved again every two
 // minutes and whenever a name server is lost; one with several addresses stands for as many name servers.
 type Registrar struct {
-	conf   func() *Config
-	addrs  []string // host:port
-	topics *TopicConfigManager
-	orders func(ctx context.Context, table map[string]string) // hears the order configuration
-	log    *slog.Logger
-	lookup func(ctx context.Context, host string) ([]string, error)
+	conf     func() *Config
+	identity func() (id, epoch int64) // as it is now: the broker id, and the epoch that data versions carry
+	addrs    []string                 // host:port
+	topics   *TopicConfigManager
+	orders   func(ctx context.Context, table map[string]string) // hears the order configuration
+	answered func(resp *protocol.Command)                       // hears what a name server has answered; may be nil
+	log      *slog.Logger
+	lookup   func(ctx context.Context, host string) ([]string, error)
 
 	client *remoting.Client
 	group  *run.Group
@@ -243,11 +245,14 @@ func (r *Registrar) session(ctx context.Context, t *nameServer, ok func()) error
 // that the broker lives.
 func (r *Registrar) outdated(ctx context.Context, conn *remoting.Conn) bool {
 	c := r.conf()
+	id, epoch := r.identity()
 	req := protocol.NewRequest(protocol.RequestQueryDataVersion)
 	protocol.EncodeExt(req, &protocol.QueryDataVersionHeader{
-		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName, BrokerID: c.BrokerID,
+		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName, BrokerID: id,
 	})
-	req.Body = protocol.EncodeBody(r.topics.DataVersion())
+	version := r.topics.DataVersion()
+	version.StateVersion = epoch
+	req.Body = protocol.EncodeBody(version)
 	ctx, cancel := context.WithTimeout(ctx, c.RegisterTimeout)
 	defer cancel()
 	resp, err := conn.Call(ctx, req)
@@ -285,10 +290,12 @@ func (r *Registrar) registerChanged(ctx context.Context, t *nameServer, conn *re
 
 func (r *Registrar) register(ctx context.Context, t *nameServer, conn *remoting.Conn, topics []*protocol.TopicConfig, version protocol.DataVersion, upTo int64) error {
 	c := r.conf()
+	id, epoch := r.identity()
 	var body protocol.RegisterBrokerBody
 	body.FilterServerList = []string{}
 	w := &body.TopicConfigSerializeWrapper
 	w.DataVersion = version
+	w.DataVersion.StateVersion = epoch
 	w.TopicConfigTable = make(map[string]*protocol.TopicConfig, len(topics))
 	for _, topic := range topics {
 		if c.BrokerPermission != int(protocol.PermRead|protocol.PermWrite) {
@@ -305,7 +312,7 @@ func (r *Registrar) register(ctx context.Context, t *nameServer, conn *remoting.
 	}
 	protocol.EncodeExt(req, &protocol.RegisterBrokerHeader{
 		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName,
-		HAServerAddr: c.address(c.BrokerIP2, c.HAListenPort), BrokerID: c.BrokerID, BodyCRC32: protocol.BodyCRC(req.Body),
+		HAServerAddr: c.address(c.BrokerIP2, c.HAListenPort), BrokerID: id, BodyCRC32: protocol.BodyCRC(req.Body),
 	})
 	ctx, cancel := context.WithTimeout(ctx, c.RegisterTimeout)
 	defer cancel()
@@ -320,6 +327,9 @@ func (r *Registrar) register(ctx context.Context, t *nameServer, conn *remoting.
 	t.registered, t.told = true, max(t.told, upTo)
 	r.announce()
 	r.mu.Unlock()
+	if r.answered != nil {
+		r.answered(resp)
+	}
 	if len(resp.Body) > 0 && r.orders != nil {
 		var kv protocol.KVTable
 		if err := protocol.DecodeBody(resp.Body, &kv); err != nil {
@@ -341,9 +351,10 @@ func (c *Config) address(host string, port int) string {
 
 func (r *Registrar) unregister(ctx context.Context, addr string) error {
 	c := r.conf()
+	id, _ := r.identity()
 	req := protocol.NewRequest(protocol.RequestUnregisterBroker)
 	protocol.EncodeExt(req, &protocol.UnregisterBrokerHeader{
-		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName, BrokerID: c.BrokerID,
+		BrokerName: c.BrokerName, BrokerAddr: c.address(c.BrokerIP1, c.ListenPort), ClusterName: c.BrokerClusterName, BrokerID: id,
 	})
 	resp, err := r.client.Call(ctx, addr, req)
 	if err == nil {
@@ -359,6 +370,21 @@ func (r *Registrar) unregister(ctx context.Context, addr string) error {
 func (r *Registrar) announce() {
 	close(r.told)
 	r.told = make(chan struct{})
+}
+
+// Reregister tells all name servers everything anew, and waits for none: the number or the epoch of the
+// broker has changed.
+func (r *Registrar) Reregister() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.change++
+	for _, t := range r.targets {
+		t.all = true
+		select {
+		case t.kick <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // Changed tells the name servers of topics that were added or changed, none when one was removed or all

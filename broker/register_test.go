@@ -20,13 +20,14 @@ type fakeNamesrv struct {
 	tb   testing.TB
 	addr string
 
-	mu     sync.Mutex
-	server *remoting.Server
-	topics map[string]*protocol.TopicConfig
-	header protocol.RegisterBrokerHeader
-	full   int // registrations with more than one topic
-	gone   bool
-	orders string
+	mu      sync.Mutex
+	server  *remoting.Server
+	topics  map[string]*protocol.TopicConfig
+	header  protocol.RegisterBrokerHeader
+	version protocol.DataVersion
+	full    int // registrations with more than one topic
+	gone    bool
+	orders  string
 }
 
 func (n *fakeNamesrv) Opened(*remoting.Conn)        {}
@@ -47,6 +48,7 @@ func (n *fakeNamesrv) Serve(c *remoting.Conn, req *protocol.Command) {
 			resp = protocol.NewResponse(req, protocol.ResponseSystemError, err.Error())
 			break
 		}
+		n.version = body.TopicConfigSerializeWrapper.DataVersion
 		if len(body.TopicConfigSerializeWrapper.TopicConfigTable) > 1 {
 			n.full++
 		}
@@ -161,7 +163,7 @@ func TestRegisterNames(t *testing.T) {
 	defer func() { require.NoError(t, stopBroker(b)) }()
 	var mu sync.Mutex
 	answers := [][]string{nil, {"127.0.0.9", host}, {host}}
-	r := &Registrar{conf: b.conf, addrs: []string{"names.test:" + port}, topics: b.Topics, log: b.log, lookup: func(context.Context, string) ([]string, error) {
+	r := &Registrar{conf: b.conf, identity: b.identity, addrs: []string{"names.test:" + port}, topics: b.Topics, log: b.log, lookup: func(context.Context, string) ([]string, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		a := answers[0]

@@ -136,7 +136,7 @@ func (p *processors) statusOf(ch *clientChannel, h *protocol.GetConsumerStatusHe
 func (p *processors) resetOffset(x *exchange, h *protocol.ResetOffsetHeader) error {
 	c := p.Topics.Get(h.Topic)
 	switch {
-	case p.conf().BrokerRole == "SLAVE":
+	case !p.leads.Load():
 		return answerf(protocol.ResponseSystemError, "Can not reset offset in slave broker")
 	case c == nil:
 		return answerf(protocol.ResponseTopicNotExist, "Topic %s does not exist", h.Topic)

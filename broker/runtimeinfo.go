@@ -2,12 +2,14 @@ package broker
 
 import (
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
 	"rmq/internal/vfs"
 	"rmq/message"
 	"rmq/remoting/protocol"
+	"rmq/replication"
 )
 
 // advertised is the address at which clients find the broker.
@@ -37,6 +39,7 @@ func (p *processors) runtimeInfo(x *exchange, _ *noHeader) error {
 	p.aboutStore(t)
 	p.aboutDisks(t)
 	p.aboutQueues(t)
+	maps.Copy(t, replication.Info(p.store))
 	return x.body(protocol.KVTable{Table: t})
 }
 

@@ -29,7 +29,8 @@ func (s *saver) dirty() bool {
 	return s.saved < want
 }
 
-// save returns nil when every change so far survives the machine.
+// save returns nil when every change so far survives the machine. An error of other nodes, while this one
+// keeps the table, comes once.
 func (s *saver) save() error {
 	want := s.changes.Load()
 	s.mu.Lock()
@@ -38,9 +39,16 @@ func (s *saver) save() error {
 		return nil
 	}
 	covers := s.changes.Load()
-	if err := s.log.Save(s.name, s.encode()); err != nil {
-		return err
+	err := s.log.Save(s.name, s.encode())
+	if err == nil || stored(err) {
+		s.saved = covers
 	}
-	s.saved = covers
-	return nil
+	return err
+}
+
+// adopted says that the table was replaced by one that is saved elsewhere: what was not saved is gone.
+func (s *saver) adopted() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saved = s.changes.Load()
 }

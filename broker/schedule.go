@@ -35,7 +35,8 @@ type ScheduleService struct {
 	host    func(m *message.Message) // fills in the store host
 	log     *slog.Logger
 	version func() int64
-	delays  []time.Duration // of level i+1
+	period  func(configured time.Duration) time.Duration // of saves
+	delays  []time.Duration                              // of level i+1
 	arrived chan struct{}
 
 	mu      sync.Mutex
@@ -74,19 +75,27 @@ type delayOffsets struct {
 
 func (s *ScheduleService) load() error {
 	s.offsets = make([]int64, len(s.delays))
-	return s.meta.Load(delayOffsetName, func(b []byte) error {
-		var f delayOffsets
-		if err := protocol.DecodeBody(b, &f); err != nil {
-			return err
+	return s.meta.Load(delayOffsetName, s.adopt)
+}
+
+// adopt makes the progress what a document says. Delivery must not run.
+func (s *ScheduleService) adopt(doc []byte) error {
+	var f delayOffsets
+	if err := protocol.DecodeBody(doc, &f); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.master {
+		return nil // it is this node that delivers
+	}
+	s.data, s.dirty = f.DataVersion, false
+	for level, offset := range f.OffsetTable {
+		if n, err := strconv.Atoi(level); err == nil && n >= 1 && n <= len(s.offsets) {
+			s.offsets[n-1] = offset
 		}
-		s.data = f.DataVersion
-		for level, offset := range f.OffsetTable {
-			if n, err := strconv.Atoi(level); err == nil && n >= 1 && n <= len(s.offsets) {
-				s.offsets[n-1] = offset
-			}
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // Save writes the progress down if there has been any.
@@ -196,7 +205,8 @@ func (s *ScheduleService) deliver(ctx context.Context) error {
 		case <-timer.C:
 		case <-s.arrived:
 		}
-		wait := s.conf().FlushDelayOffsets
+		save := s.period(s.conf().FlushDelayOffsets)
+		wait := save
 		for level := range s.delays {
 			next, err := s.deliverLevel(ctx, level)
 			if ctx.Err() != nil {
@@ -208,7 +218,7 @@ func (s *ScheduleService) deliver(ctx context.Context) error {
 			}
 			wait = min(wait, next)
 		}
-		if now := s.clock(); now.Sub(saved) >= s.conf().FlushDelayOffsets {
+		if now := s.clock(); now.Sub(saved) >= save {
 			saved = now
 			if err := s.Save(); err != nil {
 				s.log.Error("delay offsets are not saved; it will be tried again", "err", err)

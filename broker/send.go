@@ -13,6 +13,7 @@ import (
 	"rmq/engine"
 	"rmq/message"
 	"rmq/remoting/protocol"
+	"rmq/replication"
 )
 
 // sendOp is one message, or one batch, from its request to its answer. It is used again and again.
@@ -146,6 +147,8 @@ func (b *Broker) serveSend(cs *connState, req *protocol.Command) {
 func (b *Broker) checkSend(h *protocol.SendHeader) (*protocol.TopicConfig, *refusal) {
 	c := b.conf()
 	switch {
+	case !b.leads.Load():
+		return nil, b.notLeading()
 	case b.sending.Load() >= int64(c.SendQueue):
 		return nil, refuse(protocol.ResponseSystemBusy, b.executors[familySend].full())
 	}
@@ -351,7 +354,9 @@ func (op *sendOp) finish(taken bool) {
 	if !expired && !op.oneway {
 		op.code, op.remark = protocol.ResponseSuccess, ""
 		if op.Err != nil {
-			op.code, op.remark = b.explain(op.Err, taken)
+			no := b.refusalOf(op.Err, taken)
+			op.code, op.remark = no.code, no.remark
+			op.resp.Leader, op.resp.LeaderTerm = []byte(no.leader), no.term
 		}
 		if dst := op.build(cs.conn.Begin()); left == 0 {
 			cs.conn.EndNow(dst) // the store has nothing else to do meanwhile
@@ -374,33 +379,40 @@ func (op *sendOp) count() {
 	b.Stats.Sent(op.stats, int64(op.Result.Count), int64(op.Result.Size), time.Since(op.began))
 }
 
-// explain gives code and remark for an error of the store.
-func (b *Broker) explain(err error, taken bool) (protocol.ResponseCode, string) {
-	code, remark, known := storeCode(err)
-	if !known {
-		b.log.Error("store", "err", err)
-	}
-	if taken {
-		remark = unknownOutcome + remark
-	}
-	return code, remark
+// sendLimits are how long an answer to a send may take: for this disk, and for other nodes.
+type sendLimits struct{ disk, replica time.Duration }
+
+// appendWait is how long the broker waits for a message of its own.
+func (b *Broker) appendWait() time.Duration {
+	l := b.sendLimits()
+	return max(l.disk, l.replica)
 }
 
-// expire answers the operations that the store has held for longer than limit: they may yet be stored.
-func (cs *connState) expire(now time.Time, limit time.Duration) {
+// expire answers the operations that the store has held for too long: they may yet be stored.
+func (cs *connState) expire(now time.Time, limit sendLimits) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	for op := cs.inflight.head; op != nil; {
 		next := op.next
-		if now.Sub(op.began) < limit {
+		waited := now.Sub(op.began)
+		if waited < min(limit.disk, limit.replica) {
 			return
 		}
 		if op.state.Load()&opPlaced != 0 {
+			code, patience := protocol.ResponseFlushDiskTimeout, limit.disk
+			late := cs.b.store.Late(op.Result.Pos + int64(len(op.Record)))
+			if errors.Is(late, replication.ErrReplicaTimeout) {
+				code, patience = protocol.ResponseFlushSlaveTimeout, limit.replica
+			}
+			if waited < patience {
+				op = next
+				continue
+			}
 			cs.inflight.remove(op)
 			op.expired = true
 			if !op.oneway {
-				op.code = protocol.ResponseFlushDiskTimeout
-				op.remark = fmt.Sprintf("%sthe message is stored at %d, but not yet safe after %v", unknownOutcome, op.Result.Pos, limit)
+				op.code = code
+				op.remark = fmt.Sprintf("%sthe message is stored at %d, but not yet safe after %v: %v", unknownOutcome, op.Result.Pos, patience, late)
 				cs.conn.Write(op.build)
 			}
 			cs.b.log.Warn("a send is answered before it is safe", "peer", cs.peer, "pos", op.Result.Pos, "waited", now.Sub(op.began))
@@ -414,7 +426,7 @@ func (op *sendOp) answer(dst []byte) []byte {
 	r := &op.resp
 	r.Region, r.TraceOff = op.cs.b.region, op.cs.b.traceOff
 	switch op.code {
-	case protocol.ResponseSuccess, protocol.ResponseFlushDiskTimeout:
+	case protocol.ResponseSuccess, protocol.ResponseFlushDiskTimeout, protocol.ResponseFlushSlaveTimeout, protocol.ResponseSlaveNotAvailable:
 		op.ids = op.appendIDs(op.ids[:0])
 		r.MsgID, r.QueueOffset = op.ids, op.Result.QueueOffset
 	}
@@ -444,6 +456,6 @@ func (b *Broker) refuseSend(cs *connState, req *protocol.Command, no *refusal) {
 	if req.IsOneway() {
 		return
 	}
-	r := protocol.SendResponse{Region: b.region, TraceOff: b.traceOff}
+	r := protocol.SendResponse{Region: b.region, TraceOff: b.traceOff, Leader: []byte(no.leader), LeaderTerm: no.term}
 	cs.conn.End(protocol.AppendSendResponse(cs.conn.Begin(), req.Opaque, req.Serialize, no.code, no.remark, &r))
 }

@@ -35,10 +35,13 @@ func (b *Broker) sendBack(_ *remoting.Conn, req *protocol.Command) *protocol.Com
 	if no == nil {
 		return protocol.NewResponse(req, protocol.ResponseSuccess, "")
 	}
-	return protocol.NewResponse(req, no.code, no.remark)
+	return no.answer(req)
 }
 
 func (b *Broker) takeBack(req *protocol.Command) *refusal {
+	if !b.leads.Load() {
+		return b.notLeading()
+	}
 	var h sendBackHeader
 	if err := protocol.DecodeExt(req, &h); err != nil {
 		return refuse(protocol.ResponseSystemError, err.Error())
@@ -142,16 +145,16 @@ func (b *Broker) putInternal(d *draft) *refusal {
 	}
 	rec, err := message.AppendRecord(nil, &d.Message)
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), b.sendWait())
+		ctx, cancel := context.WithTimeout(context.Background(), b.appendWait())
 		defer cancel()
 		_, err = b.store.Append(ctx, rec)
 	}
 	if err == nil {
 		return nil
 	}
-	code, remark := b.explain(err, errors.Is(err, engine.ErrIndeterminate))
-	if code != protocol.ResponseServiceNotAvailable && code != protocol.ResponseSystemBusy {
-		code = protocol.ResponseSystemError
+	no := b.refusalOf(err, errors.Is(err, engine.ErrIndeterminate) || stored(err))
+	if no.code != protocol.ResponseServiceNotAvailable && no.code != protocol.ResponseSystemBusy {
+		no.code = protocol.ResponseSystemError
 	}
-	return refuse(code, remark)
+	return no
 }

@@ -8,14 +8,13 @@ import (
 	"rmq/engine/format"
 	"rmq/message"
 	"rmq/remoting/protocol"
+	"rmq/replication"
 )
 
-// Store is what a broker needs of its storage: [engine.Store], or something that wraps it and acks a
-// record only when others have it too. The broker does not know the difference.
+// Store is what a broker needs of its storage: the reads of an [engine.Store], and appends that keep the
+// promise of a [replication.Mode]. The broker does not know the difference.
 type Store interface {
-	// SubmitFront, Submit: completions come one at a time and in log order, see [engine.Append].
-	SubmitFront(ctx context.Context, as []*engine.Append) (int, error)
-	Append(ctx context.Context, rec []byte) (engine.Result, error)
+	replication.Log
 
 	Read(r *engine.ReadResult, q *engine.ReadQuery) error
 	Lookup(pos int64) (*engine.ReadResult, error)
@@ -40,10 +39,9 @@ type Store interface {
 	WaitDispatchedPos(ctx context.Context, pos int64) error
 	Stats() engine.Stats
 	Options() engine.Options
-	Close() error
 }
 
-var _ Store = (*engine.Store)(nil)
+var _ Store = (*replication.Plain)(nil)
 
 // unknownOutcome begins the remark of an answer to a send that may have been stored all the same.
 const unknownOutcome = "[UNKNOWN_OUTCOME] "
@@ -62,6 +60,14 @@ func storeCode(err error) (code protocol.ResponseCode, remark string, known bool
 	switch {
 	case err == nil:
 		return protocol.ResponseSuccess, "", true
+	case errors.Is(err, replication.ErrNotLeader):
+		return protocol.ResponseServiceNotAvailable, "service not available now: " + err.Error(), true
+	case errors.Is(err, replication.ErrReplicaTimeout):
+		return protocol.ResponseFlushSlaveTimeout, err.Error(), true
+	case errors.Is(err, replication.ErrNoReplica):
+		return protocol.ResponseSlaveNotAvailable, err.Error(), true
+	case errors.Is(err, replication.ErrNotEnoughReplicas):
+		return protocol.ResponseSystemError, "the in-sync replicas are not enough: " + err.Error(), true
 	case errors.Is(err, engine.ErrBusy):
 		return protocol.ResponseSystemBusy, "[PC_SYNCHRONIZED]broker busy: " + err.Error(), true
 	case errors.As(err, &space), errors.As(err, &level), engine.IsFull(err):
@@ -79,4 +85,38 @@ func storeCode(err error) (code protocol.ResponseCode, remark string, known bool
 		return protocol.ResponseSystemError, err.Error(), true
 	}
 	return protocol.ResponseSystemError, err.Error(), false
+}
+
+// stored says whether an append or a save that ended with err is kept on this node all the same.
+func stored(err error) bool {
+	return errors.Is(err, replication.ErrReplicaTimeout) || errors.Is(err, replication.ErrNoReplica)
+}
+
+// refuseNotLeader is the refusal of a node that does not lead.
+func refuseNotLeader(err *replication.NotLeaderError) *refusal {
+	code, remark, _ := storeCode(err)
+	return &refusal{code: code, remark: remark, leader: err.Leader, term: err.Epoch}
+}
+
+// refusalOf is how an error of the store is told; taken says that the record had an offset.
+func (b *Broker) refusalOf(err error, taken bool) *refusal {
+	var other *replication.NotLeaderError
+	if errors.As(err, &other) {
+		return refuseNotLeader(other) // nothing was stored
+	}
+	if taken && errors.Is(err, engine.ErrIndeterminate) {
+		// A node that leads no more cannot tell whether its last records stay. 14 makes clients try again
+		// where 10 would pass for stored.
+		if st := b.roles.newest(); st.Mode == replication.Raft && st.Role != replication.Leader {
+			return &refusal{protocol.ResponseServiceNotAvailable, unknownOutcome + err.Error(), st.Client, st.Epoch}
+		}
+	}
+	code, remark, known := storeCode(err)
+	if !known {
+		b.log.Error("store", "err", err)
+	}
+	if taken {
+		remark = unknownOutcome + remark
+	}
+	return refuse(code, remark)
 }

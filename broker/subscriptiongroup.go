@@ -95,6 +95,47 @@ func (m *SubscriptionGroupManager) load() error {
 	return m.saver.save()
 }
 
+// adopt makes the table what a document says that another node has saved.
+func (m *SubscriptionGroupManager) adopt(doc []byte) error {
+	var f groupsFile
+	if err := protocol.DecodeBody(doc, &f); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.forbidden = map[string]map[string]int32{}
+	for group, topics := range f.ForbiddenTable {
+		if len(topics) > 0 {
+			m.forbidden[group] = topics
+		}
+	}
+	for _, e := range slices.Clone(m.sorted) {
+		if f.SubscriptionGroupTable[e.config.GroupName] == nil {
+			m.remove(e.config.GroupName)
+		}
+	}
+	for name, c := range f.SubscriptionGroupTable {
+		if c == nil || name == "" {
+			continue
+		}
+		c.GroupName = name
+		m.put(c)
+	}
+	m.version = f.DataVersion
+	m.saver.adopted()
+	return nil
+}
+
+// remove takes a group out, under the lock, and says whether it was there.
+func (m *SubscriptionGroupManager) remove(group string) bool {
+	had := m.table.remove(group)
+	if had {
+		i, _ := m.search(group)
+		m.sorted = slices.Delete(m.sorted, i, i+1)
+	}
+	return had
+}
+
 // Get finds a group, nil if there is none. It creates nothing.
 func (m *SubscriptionGroupManager) Get(group string) *protocol.SubscriptionGroupConfig {
 	e, ok := m.table.get(group)
@@ -175,10 +216,8 @@ func (m *SubscriptionGroupManager) Put(configs ...*protocol.SubscriptionGroupCon
 func (m *SubscriptionGroupManager) Delete(group string) (bool, error) {
 	m.mu.Lock()
 	delete(m.forbidden, group)
-	had := m.table.remove(group)
+	had := m.remove(group)
 	if had {
-		i, _ := m.search(group)
-		m.sorted = slices.Delete(m.sorted, i, i+1)
 		m.version = m.version.Next(m.state(), m.clock().UnixMilli())
 		m.saver.changed()
 	}

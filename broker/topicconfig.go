@@ -84,6 +84,47 @@ func (m *TopicConfigManager) load() error {
 	return m.saver.save()
 }
 
+// adopt makes the table what a document says that another node has saved, and says whether that is
+// another one. Topics that it does not have go; what the store has of them stays.
+func (m *TopicConfigManager) adopt(doc []byte) (changed bool, err error) {
+	var f topicsFile
+	if err := protocol.DecodeBody(doc, &f); err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	changed = m.version != f.DataVersion
+	for _, e := range slices.Clone(m.sorted) {
+		if f.TopicConfigTable[e.config.TopicName] == nil {
+			m.remove(e.config.TopicName)
+			changed = true
+		}
+	}
+	for name, c := range f.TopicConfigTable {
+		if c == nil || name == "" {
+			continue
+		}
+		c.TopicName = name
+		if old := m.Get(name); old == nil || !sameTopic(old, c) {
+			m.put(c)
+			changed = true
+		}
+	}
+	m.version = f.DataVersion
+	m.saver.adopted()
+	return changed, nil
+}
+
+// remove takes a topic out, under the lock, and says whether it was there.
+func (m *TopicConfigManager) remove(topic string) bool {
+	had := m.table.remove(topic)
+	if had {
+		i, _ := m.search(topic)
+		m.sorted = slices.Delete(m.sorted, i, i+1)
+	}
+	return had
+}
+
 // addSystemTopics gives the broker its own topics, with the queues that they have in Apache. A topic
 // that is there already stays as it is.
 func (m *TopicConfigManager) addSystemTopics() {
@@ -194,11 +235,16 @@ func (m *TopicConfigManager) DataVersion() protocol.DataVersion {
 // BumpVersion makes a new version without a change of a topic: what is registered of all topics has
 // changed, as by brokerPermission.
 func (m *TopicConfigManager) BumpVersion(ctx context.Context) error {
+	m.bump()
+	return m.publish(ctx)
+}
+
+// bump is BumpVersion without the disk.
+func (m *TopicConfigManager) bump() {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.version = m.version.Next(m.state(), m.clock().UnixMilli())
 	m.saver.changed()
-	m.mu.Unlock()
-	return m.publish(ctx)
 }
 
 // IsSystem says whether a topic belongs to the broker: it is not to be changed or deleted by clients.
@@ -230,9 +276,17 @@ func (m *TopicConfigManager) CreateOnSend(ctx context.Context, topic, defaultTop
 	case err != nil:
 		return nil, err
 	case !created:
-		return c, m.saver.save() // whoever was faster may still be at it
+		return c, unlessStored(m.saver.save()) // whoever was faster may still be at it
 	}
-	return c, m.publish(ctx, c)
+	return c, unlessStored(m.publish(ctx, c))
+}
+
+// unlessStored leaves it to the message that a topic was created for to say what other nodes lack.
+func unlessStored(err error) error {
+	if stored(err) {
+		return nil
+	}
+	return err
 }
 
 // createOnSend is CreateOnSend without the disk, and says whether there is something to publish.
@@ -307,7 +361,7 @@ func (m *TopicConfigManager) CreateInternal(ctx context.Context, topic string, q
 	c.Order = order
 	m.change(c)
 	m.creating.Unlock()
-	return c, m.publish(ctx, c)
+	return c, unlessStored(m.publish(ctx, c))
 }
 
 // CreateRetry creates the retry topic of a group.
@@ -360,10 +414,8 @@ func (m *TopicConfigManager) ApplyOrder(ctx context.Context, table map[string]st
 // Delete removes a topic, and says whether it was there.
 func (m *TopicConfigManager) Delete(ctx context.Context, topic string) (bool, error) {
 	m.mu.Lock()
-	had := m.table.remove(topic)
+	had := m.remove(topic)
 	if had {
-		i, _ := m.search(topic)
-		m.sorted = slices.Delete(m.sorted, i, i+1)
 		m.version = m.version.Next(m.state(), m.clock().UnixMilli())
 		m.saver.changed()
 	}

@@ -25,9 +25,23 @@ const (
 type refusal struct {
 	code   protocol.ResponseCode
 	remark string
+	leader string // of who leads the group, where clients reach it; "" if it does not matter or is not known
+	term   int64
 }
 
-func refuse(code protocol.ResponseCode, remark string) *refusal { return &refusal{code, remark} }
+func refuse(code protocol.ResponseCode, remark string) *refusal {
+	return &refusal{code: code, remark: remark}
+}
+
+// answer is the response to req.
+func (r *refusal) answer(req *protocol.Command) *protocol.Command {
+	resp := protocol.NewResponse(req, r.code, r.remark)
+	if r.leader != "" {
+		resp.Add(protocol.ExtLeaderAddr, r.leader)
+		resp.AddInt(protocol.ExtLeaderTerm, r.term)
+	}
+	return resp
+}
 
 // draft is a message on its way into the log: what the client sent, to be changed by transforms. Its
 // slices alias the request, or scratch that is used again.

@@ -9,11 +9,8 @@ import (
 	"rmq/remoting/protocol"
 )
 
-// Ext fields of a refusal by a broker that is not the leader of its group.
-const (
-	extLeaderAddr  = "leaderAddr"
-	maxLeaderHints = 2
-)
+// maxLeaderHints bounds how often one call follows a hint to who leads a group.
+const maxLeaderHints = 2
 
 // newRequest is a request with a header struct of [protocol] (nil for none) and a body.
 func (c *Client) newRequest(code protocol.RequestCode, header any, body []byte) *protocol.Command {
@@ -70,7 +67,7 @@ func (c *Client) followHint(brokerName, addr string, resp *protocol.Command) boo
 	if resp == nil || resp.Code != int32(protocol.ResponseServiceNotAvailable) {
 		return false
 	}
-	leader := resp.GetString(extLeaderAddr)
+	leader := resp.GetString(protocol.ExtLeaderAddr)
 	if leader == "" || leader == addr {
 		return false
 	}

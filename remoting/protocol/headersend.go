@@ -204,6 +204,11 @@ type SendResponse struct {
 	RecallHandle  []byte
 	Region        []byte // "" is DefaultRegion
 	TraceOff      bool
+
+	// Of a SERVICE_NOT_AVAILABLE by a broker that does not lead its group: where clients reach who does,
+	// host:port, and its epoch or term.
+	Leader     []byte
+	LeaderTerm int64
 }
 
 // Stored says that the answer is for a message that was stored: success, or stored but not yet flushed or
@@ -231,8 +236,19 @@ func AppendSendResponse(dst []byte, opaque int32, s Serialize, code ResponseCode
 		e.optional("batchUniqId", h.BatchUniqID)
 		e.optional("recallHandle", h.RecallHandle)
 	}
+	if code == ResponseServiceNotAvailable && len(h.Leader) > 0 {
+		e.bytes(ExtLeaderAddr, h.Leader)
+		e.int(ExtLeaderTerm, h.LeaderTerm)
+	}
 	return e.finish(opaque, flagResponse, remark, 0)
 }
+
+// Ext fields of a refusal by a broker that does not lead its group: where who does is found, and its
+// epoch or term. Apache has no such fields, and its clients ignore them.
+const (
+	ExtLeaderAddr = "leaderAddr"
+	ExtLeaderTerm = "leaderTerm"
+)
 
 // DefaultRegion is the region of a broker that was not told another.
 const DefaultRegion = "DefaultRegion"
@@ -263,6 +279,11 @@ func ParseSendResponse(c *Command, h *SendResponse) error {
 			h.Region = v
 		case "TRACE_ON":
 			h.TraceOff = !parseBool(v)
+		case ExtLeaderAddr:
+			h.Leader = v
+		case ExtLeaderTerm:
+			h.LeaderTerm, ok = parseInt(v, 64)
+			want = "number of 64 bits"
 		}
 		if !ok {
 			return &HeaderError{string(c.Ext[i].Key), string(v), want, ErrMalformed}

@@ -1,0 +1,49 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"rmq/replication"
+)
+
+// replicatedMeta keeps documents on this disk, and with the other nodes while this one leads: a document
+// that was saved is as safe as an acked message. Consumer offsets and the progress of delays are an
+// exception where the log has slaves: those ask for them every second.
+//
+// While another node leads, this disk alone gets what is saved: it is what a restart shows until the
+// leader's table comes.
+type replicatedMeta struct {
+	MetaLog // the files
+	b       *Broker
+}
+
+// Save implements MetaLog. Of two errors it is that of the other nodes which counts: the document is on
+// this disk then, unless this node no longer leads.
+func (m *replicatedMeta) Save(name string, doc []byte) error {
+	var err error
+	if m.b.leads.Load() && m.travels(name) {
+		ctx, cancel := context.WithTimeout(context.Background(), m.wait())
+		defer cancel()
+		if err = m.b.store.SaveMeta(ctx, name, doc); err != nil && !stored(err) {
+			return err
+		}
+	}
+	if ferr := m.MetaLog.Save(name, doc); ferr != nil {
+		return ferr
+	}
+	return err
+}
+
+func (m *replicatedMeta) travels(name string) bool {
+	switch m.b.roles.newest().Mode {
+	case replication.Raft:
+		return true
+	case replication.Async, replication.Sync:
+		return name == topicsName || name == groupsName
+	}
+	return false
+}
+
+// wait bounds a save.
+func (m *replicatedMeta) wait() time.Duration { return m.b.conf().SlaveTimeout }

@@ -71,7 +71,7 @@ func (s *Store) Append(ctx context.Context, rec []byte) (Result, error) {
 		waiters.Put(w)
 		return Result{}, err
 	}
-	s.log.writeInline(&w.Append)
+	s.log.writeInline(w.end)
 	select {
 	case <-w.done:
 	default:
@@ -156,7 +156,8 @@ type ackBatch struct {
 // ackRing holds appends until all marks have passed them. The flush service knows nothing of it
 // but the position that it releases; replication adds marks of its own.
 type ackRing struct {
-	marks []*watermark.Mark // beside the local position
+	marks   []*watermark.Mark // beside the local position
+	verdict func(end int64) error
 
 	mu      sync.Mutex // guards what follows; never held while Done runs
 	local   int64
@@ -208,7 +209,11 @@ func (r *ackRing) release(local int64) (pos int64) {
 			r.batches = r.batches[1:]
 		}
 		r.mu.Unlock()
-		complete(b.head, nil)
+		var err error
+		if r.verdict != nil {
+			err = r.verdict(b.end)
+		}
+		complete(b.head, err)
 		r.mu.Lock()
 	}
 	r.running = false

@@ -46,7 +46,7 @@ type CommitLog struct {
 	mu       sync.Mutex // the append lock
 	cur      *chunk
 	pending  ackBatch
-	lastTime int64
+	lastTime int64 // store time of the newest record
 	failed   error // poisoned: nothing is written or acked any more
 	closing  bool  // no more appends; what has an offset is still written
 	verbatim bool  // AppendRaw or TruncateTo came last: the next queue offsets are to be adopted
@@ -61,12 +61,14 @@ type CommitLog struct {
 	wake      chan struct{}
 	flushKick chan struct{}
 	flushNow  atomic.Int64 // flush at least up to here
-	syncing   sync.Mutex   // one flush at a time under async flush
+	syncing   sync.Mutex   // one flush at a time outside the writer
 
 	full atomic.Pointer[error] // the disk is full: appends are refused
 
 	records, recordBytes, rawBytes, writes, writeBytes       atomic.Int64
 	flushes, flushNanos, rolls, stalls, violations, kickedTo atomic.Int64
+
+	dispatchedTime *atomic.Int64 // store time of the newest dispatched record
 }
 
 func newCommitLog(o *Options, files *mappedfile.MappedFileQueue, queues *queueTable) *CommitLog {
@@ -77,7 +79,7 @@ func newCommitLog(o *Options, files *mappedfile.MappedFileQueue, queues *queueTa
 		wake:      make(chan struct{}, 1),
 		flushKick: make(chan struct{}, 1),
 	}
-	l.acks.marks = o.AckMarks
+	l.acks.marks, l.acks.verdict = o.AckMarks, o.Verdict
 	l.units, _ = o.Framing.(Units)
 	l.delays, _ = parseDelayLevels(o.MessageDelay) // Validate has seen it
 	l.confirm.Store(math.MaxInt64)
@@ -89,12 +91,14 @@ func (l *CommitLog) marks() []*watermark.Mark {
 	return []*watermark.Mark{&l.dispatched, &l.visible, &l.ackable, &l.flushed, &l.written}
 }
 
-// startAt sets the positions of a log that was just recovered; nothing is running yet.
-func (l *CommitLog) startAt(end, flushed int64) {
+// startAt sets the positions of a log that was just recovered and ends at end; nothing is running yet.
+// Readers may see what lies below shown, and the queues know what lies below known.
+func (l *CommitLog) startAt(end, flushed, shown, known int64) {
 	l.tail.Store(end)
-	for _, m := range []*watermark.Mark{&l.written, &l.ackable, &l.visible, &l.dispatched} {
-		m.Advance(end)
-	}
+	l.written.Advance(end)
+	l.ackable.Advance(end)
+	l.visible.Advance(shown)
+	l.dispatched.Advance(known)
 	l.flushed.Advance(flushed)
 	l.acks.local = end
 	l.kickedTo.Store(end)
@@ -156,9 +160,6 @@ func (l *CommitLog) place(a *Append, millis int64) (room, int64, error) {
 	if err := l.refusal(); err != nil {
 		return 0, 0, err
 	}
-	if full := l.full.Load(); full != nil {
-		return 0, 0, *full
-	}
 	if l.verbatim {
 		return roomAdopt, l.tail.Load(), nil
 	}
@@ -171,8 +172,16 @@ func (l *CommitLog) place(a *Append, millis int64) (room, int64, error) {
 	from := c.filled.Load()
 	rec := c.buf[from : from+need]
 	copy(rec, a.Record)
-
 	l.lastTime = max(l.lastTime, millis)
+	l.stamp(a, rec, start)
+	l.extend(c, need)
+	l.queueAck(a, start+need)
+	return roomOK, 0, nil
+}
+
+// stamp gives a its queue offsets and writes them, start and the time into rec, its bytes in the log.
+// Called with mu held.
+func (l *CommitLog) stamp(a *Append, rec []byte, start int64) {
 	a.Result.Pos, a.Result.StoreTime = start, l.lastTime
 	if a.Result.Count == 1 {
 		var queueOffset int64
@@ -185,10 +194,8 @@ func (l *CommitLog) place(a *Append, millis int64) (room, int64, error) {
 	} else {
 		l.stampBatch(a, rec, start)
 	}
-	l.push(a, c, need)
 	l.records.Add(int64(a.Result.Count))
-	l.recordBytes.Add(need)
-	return roomOK, 0, nil
+	l.recordBytes.Add(int64(len(rec)))
 }
 
 func (l *CommitLog) stampBatch(a *Append, rec []byte, pos int64) {
@@ -208,11 +215,14 @@ func (l *CommitLog) stampBatch(a *Append, rec []byte, pos int64) {
 	}
 }
 
-// push publishes need more bytes of c and queues a for its ack. Called with mu held.
-func (l *CommitLog) push(a *Append, c *chunk, need int64) {
-	end := l.tail.Load() + need
+// extend publishes need more bytes of c. Called with mu held.
+func (l *CommitLog) extend(c *chunk, need int64) {
 	c.filled.Add(need)
-	l.tail.Store(end)
+	l.tail.Store(l.tail.Load() + need)
+}
+
+// queueAck lets a, which ends at end, wait for its ack. Called with mu held.
+func (l *CommitLog) queueAck(a *Append, end int64) {
 	a.end = end
 	if l.pending.head == nil {
 		l.pending.head = a
@@ -226,28 +236,30 @@ func (l *CommitLog) push(a *Append, c *chunk, need int64) {
 // Called with mu held.
 func (l *CommitLog) makeRoom(need int64) (room, int64) {
 	tail, seg := l.tail.Load(), l.o.SegmentBytes
-	left := seg - tail%seg
-	start := tail
-	roll := need+blankBytes > left
-	if roll {
-		start += left
-	}
+	start := l.startOf(need)
 	if why, at := l.bounds(start, start+need); why != roomOK {
 		return why, at
 	}
-	if roll {
-		if tail%seg != 0 {
-			c := l.chunkFor(tail, blankBytes)
-			message.PutBlank(c.buf[c.filled.Load():], int32(left))
-			c.filled.Add(blankBytes)
-			l.tail.Store(start)
-		}
-		l.cur = nil
+	if start > tail {
+		c := l.chunkFor(tail, blankBytes)
+		message.PutBlank(c.buf[c.filled.Load():], int32(start-tail))
+		c.filled.Add(blankBytes)
+		l.tail.Store(start)
 	}
 	if start%seg == 0 {
+		l.cur = nil
 		l.rolled(start)
 	}
 	return roomOK, 0
+}
+
+// startOf is where the next need bytes go that must lie in one segment. Called with mu held.
+func (l *CommitLog) startOf(need int64) int64 {
+	tail, seg := l.tail.Load(), l.o.SegmentBytes
+	if left := seg - tail%seg; need+blankBytes > left {
+		return tail + left
+	}
+	return tail
 }
 
 // bounds says whether [start, end) may be appended now. Called with mu held.
@@ -393,10 +405,10 @@ func (l *CommitLog) wakeWriter() {
 	}
 }
 
-// writeInline writes a on the caller's goroutine if nobody else is writing.
-func (l *CommitLog) writeInline(a *Append) {
+// writeInline writes what ends at end on the caller's goroutine if nobody else is writing.
+func (l *CommitLog) writeInline(end int64) {
 	if l.role.TryLock() {
-		for l.written.Load() < a.end && l.writeOnce() {
+		for l.written.Load() < end && l.writeOnce() {
 		}
 		l.role.Unlock()
 		if l.tail.Load() == l.written.Load() {
@@ -429,12 +441,23 @@ func (l *CommitLog) runWriter(ctx context.Context) error {
 	}
 }
 
-// refusal is why nothing is appended any more, nil if that is not so. Called with mu held.
-func (l *CommitLog) refusal() error {
+// ended is why nothing is appended any more, nil if that is not so. Called with mu held.
+func (l *CommitLog) ended() error {
 	if l.failed == nil && l.closing {
 		return ErrClosed
 	}
 	return l.failed
+}
+
+// refusal is why nothing is appended now: the log has ended, or a disk is full. Called with mu held.
+func (l *CommitLog) refusal() error {
+	if err := l.ended(); err != nil {
+		return err
+	}
+	if full := l.full.Load(); full != nil {
+		return *full
+	}
+	return nil
 }
 
 func (l *CommitLog) poisoned() bool {
@@ -444,9 +467,10 @@ func (l *CommitLog) poisoned() bool {
 }
 
 // writeOnce writes everything appended so far with as few calls as there are chunks, syncs it
-// under sync flush, and releases the acks. False means there was nothing to do. Role is held.
+// under sync flush, or has it synced, and releases the acks. False means there was nothing to do.
+// Role is held.
 func (l *CommitLog) writeOnce() bool {
-	if l.o.Flush == SyncFlush {
+	if l.o.Flush == SyncFlush && !l.o.SyncAside {
 		l.gather()
 	}
 	l.mu.Lock()
@@ -468,19 +492,24 @@ func (l *CommitLog) writeOnce() bool {
 		return false
 	}
 	l.written.Advance(to)
-	ack := to
-	if l.o.Flush == SyncFlush {
+	switch {
+	case l.syncsAside():
+		l.kickFlush()
+		return true
+	case l.o.Flush == SyncFlush:
 		if err := l.syncTo(to); err != nil {
 			l.poison(err)
 			return false
 		}
-	} else if to-l.kickedTo.Load() >= writebackGap {
+	case to-l.kickedTo.Load() >= writebackGap:
 		l.kickedTo.Store(to)
 		l.kickFlush()
 	}
-	l.acked(ack)
+	l.acked(to)
 	return true
 }
+
+func (l *CommitLog) syncsAside() bool { return l.o.Flush == SyncFlush && l.o.SyncAside }
 
 const (
 	gatherLimit = 30 * time.Microsecond // a flush takes four times as long on a fast disk
@@ -672,13 +701,33 @@ func (l *CommitLog) runFlusher(ctx context.Context) error {
 	}
 }
 
-// flushWritten syncs everything written so far.
+// runSyncer syncs what is written, beside the writer, until ctx ends.
+func (l *CommitLog) runSyncer(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.flushKick:
+		}
+		for l.flushed.Load() < l.written.Load() {
+			if err := l.flushWritten(); err != nil {
+				return nil // the store is poisoned; whoever waits has been told
+			}
+		}
+	}
+}
+
+// flushWritten syncs everything written so far, and releases the acks that waited for it.
 func (l *CommitLog) flushWritten() error {
 	l.syncing.Lock()
 	defer l.syncing.Unlock()
-	if err := l.syncTo(l.written.Load()); err != nil {
+	to := l.written.Load()
+	if err := l.syncTo(to); err != nil {
 		l.poison(err)
 		return err
+	}
+	if l.syncsAside() {
+		l.acked(to) // before syncing is free: a cut takes the positions back under it
 	}
 	return nil
 }
@@ -754,10 +803,12 @@ func (l *CommitLog) adopt(tail int64) error {
 	reader := &logReader{l: l}
 	defer reader.close()
 	next := map[*ConsumeQueue]int64{}
+	newest := l.dispatchedTime.Load()
 	end, err := l.walk(reader, from, tail, false, func(_ int64, r *message.Record) bool {
 		if r.SysFlag.ConsumesOffset() {
 			next[l.queues.get(r.Topic, r.QueueID)] = r.QueueOffset + 1
 		}
+		newest = max(newest, r.StoreTimestamp)
 		return true
 	})
 	if err == nil && end < tail {
@@ -772,6 +823,7 @@ func (l *CommitLog) adopt(tail int64) error {
 		return err
 	}
 	l.adoptNext()
+	l.lastTime = max(l.lastTime, newest)
 	for q, n := range next {
 		q.next = max(q.next, n)
 	}

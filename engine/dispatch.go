@@ -48,6 +48,7 @@ type dispatchItem struct {
 func newDispatcher(l *CommitLog, queues *queueTable, index *indexService) *Dispatcher {
 	d := &Dispatcher{l: l, queues: queues, index: index}
 	d.reader = logReader{l: l, turn: d.applyBatch}
+	l.dispatchedTime = &d.lastTime
 	return d
 }
 

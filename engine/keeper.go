@@ -31,6 +31,7 @@ type keeper struct {
 	times []timeAt
 
 	suspect bool // a sync of the index has failed
+	closed  bool // everything is on disk and nothing more comes
 
 	checkpoints atomic.Int64
 }
@@ -65,7 +66,7 @@ func (k *keeper) begin(ctx context.Context, ld *loaded) error {
 		k.saved.LastTime, k.saved.IndexEnd = ld.state.LastTime, ld.state.IndexEnd
 		s.disp.lastTime.Store(max(s.disp.lastTime.Load(), ld.state.LastTime))
 	}
-	s.log.lastTime = s.disp.lastTime.Load()
+	s.log.lastTime = max(s.log.lastTime, s.disp.lastTime.Load())
 	if err := replaceFile(s.o.FS, path.Join(s.o.Dir, abortName), abortText()); err != nil {
 		return err
 	}
@@ -107,7 +108,8 @@ func (k *keeper) run(ctx context.Context) error {
 		failed := !again.IsZero()
 		k.mu.Lock()
 		flushed := l.flushed.Load()
-		due := flushed != k.saved.Flushed && (time.Since(lastState) >= stateEvery || flushed-k.saved.Flushed >= stateEveryBytes)
+		news := flushed != k.saved.Flushed || k.s.o.Hidden && l.visible.Load() != k.saved.Confirm
+		due := news && (time.Since(lastState) >= stateEvery || flushed-k.saved.Flushed >= stateEveryBytes)
 		var err error
 		if due {
 			lastState = time.Now()
@@ -160,6 +162,7 @@ func (k *keeper) saveState(clean bool) error {
 	st := k.saved
 	// Confirm first: it must not be ahead of what is flushed and visible at the same moment.
 	st.Confirm = l.visible.Load()
+	st.Closed = k.closed
 	st.Flushed, st.Clean, st.CheckpointSum, st.NextSum = l.flushed.Load(), clean, k.sum, k.next
 	if first, ok := k.s.files.Min(); ok {
 		st.Start = max(st.Start, first)
@@ -294,6 +297,7 @@ func (k *keeper) closeClean(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := k.s.log
+	k.closed = true
 	whole := l.dispatched.Load() == l.written.Load()
 	if err := k.checkpointLocked(ctx, whole); err != nil {
 		return err

@@ -147,9 +147,17 @@ func (m *modelStore) open(t *rapid.T) {
 		t.Fatalf("open: %v", err)
 	}
 	m.s = s
-	m.tail, m.confirm, m.visible = s.Recovery().End, math.MaxInt64, s.Recovery().End
-	if s.Appended() != m.tail || s.Visible() != m.tail {
-		t.Fatalf("opened at %d with %d visible of %d", m.tail, s.Visible(), s.Appended())
+	rep, was := s.Recovery(), m.visible
+	m.tail, m.confirm, m.visible = rep.End, math.MaxInt64, rep.End
+	if m.o.Hidden {
+		m.visible = rep.End - rep.Hidden
+		m.confirm = m.visible
+		if m.visible > was || rep.Closed && m.visible != was {
+			t.Fatalf("%d were visible to %d: %+v", m.visible, was, rep)
+		}
+	}
+	if s.Appended() != m.tail || s.Visible() != m.visible {
+		t.Fatalf("opened at %d of %d with %d visible of %d", m.visible, m.tail, s.Visible(), s.Appended())
 	}
 	if s.Min() != m.min {
 		t.Fatalf("the log begins at %d, want %d", s.Min(), m.min)
@@ -464,6 +472,8 @@ func TestModel(t *testing.T) {
 		m.o.SegmentBytes = 8 << 10
 		m.o.Retention.Disabled = true // rounds are run by hand
 		m.o.Flush = rapid.SampledFrom([]FlushMode{AsyncFlush, SyncFlush}).Draw(t, "flush")
+		m.o.SyncAside = rapid.Bool().Draw(t, "sync aside")
+		m.o.Hidden = rapid.Bool().Draw(t, "hidden")
 		m.o.Write = rapid.SampledFrom([]WriteMode{WritePwrite, WriteMmap, WriteMmapWarmed}).Draw(t, "write")
 		m.o.TailCache = rapid.SampledFrom([]int64{1, 32 << 10}).Draw(t, "tail cache")
 		m.o.MaxIndexEntries = rapid.SampledFrom([]int32{8, 128}).Draw(t, "index entries")
@@ -606,7 +616,7 @@ func TestModel(t *testing.T) {
 				tail, hidden := m.tail, m.visible < m.tail
 				m.close(t)
 				m.open(t)
-				if m.tail != tail || m.s.Recovery().Clean == hidden {
+				if m.tail != tail || m.s.Recovery().Clean == hidden || !m.s.Recovery().Closed {
 					t.Fatalf("hidden %v, to %d: %+v", hidden, tail, m.s.Recovery())
 				}
 			},
@@ -688,6 +698,7 @@ type variant struct {
 var variants = []variant{
 	{name: "plain"},
 	{name: "sync", change: func(o *Options) { o.Flush = SyncFlush }},
+	{name: "sync aside", change: func(o *Options) { o.Flush, o.SyncAside = SyncFlush, true }},
 	{name: "mmap", change: func(o *Options) { o.Write = WriteMmap }},
 	{name: "mmap sync", change: func(o *Options) { o.Write, o.Flush = WriteMmap, SyncFlush }},
 	{name: "mmap warmed", change: func(o *Options) { o.Write = WriteMmapWarmed }},

@@ -102,9 +102,19 @@ type Options struct {
 	Stamp func(rec []byte, queueOffset, pos, storeMillis int64)
 	// Framing finds the records in the log. nil: [Plain].
 	Framing Framing
+	// SyncAside syncs on a goroutine of its own under sync flush: the writer goes on, and an append that
+	// only has to be written does not wait for the disk. Acks and readers do, as ever.
+	SyncAside bool
+	// Hidden opens the store with everything behind the confirmed position that it knew hidden, and not
+	// dispatched, until SetConfirm shows it: the log of a node that has to hear first what others hold.
+	// Without it all that is found is shown.
+	Hidden bool
 	// AckMarks are further positions that a record must lie below before it is acked, beside
 	// written or flushed. Their owners advance them.
 	AckMarks []*watermark.Mark
+	// Verdict is asked when records up to end have passed all marks; its error becomes theirs. It runs
+	// once a group of records, where Done does, and must not block. nil: no error.
+	Verdict func(end int64) error
 
 	Logger *slog.Logger     // nil: silent
 	Events EventListener    // hears of flushes, rolls, stalls

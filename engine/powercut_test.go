@@ -270,6 +270,7 @@ func powerCuts(t *testing.T, flush engine.FlushMode, write engine.WriteMode, rng
 	base := vfs.NewHeap()
 	h := &history{src: crashtest.Source{Seed: rng.Uint64(), MaxBody: 900}}
 	o := tiny(base, flush, write)
+	o.SyncAside = rng.IntN(2) == 0
 	if rng.IntN(2) == 0 { // nothing is flushed but on request, by a checkpoint above all
 		o.FlushInterval, o.FlushThorough = time.Hour, time.Hour
 	}

@@ -14,6 +14,24 @@ import (
 //
 // Errors: [ErrOffsetTooSmall] or [ErrOffsetTooLarge] when pos is not the tail, else as Append.
 func (s *Store) AppendRaw(ctx context.Context, pos int64, b []byte) error {
+	if err := s.putRaw(ctx, pos, b); err != nil {
+		return err
+	}
+	s.log.wakeWriter()
+	return s.log.ackable.Wait(ctx, pos+int64(len(b)))
+}
+
+// WriteRaw is AppendRaw that returns when the bytes are in the page cache, whatever the flush mode, and
+// leaves it to the caller to wait for more ([Store.WaitRaw]).
+func (s *Store) WriteRaw(ctx context.Context, pos int64, b []byte) error {
+	if err := s.putRaw(ctx, pos, b); err != nil {
+		return err
+	}
+	return s.log.waitWritten(ctx, pos+int64(len(b)))
+}
+
+// putRaw copies b to the tail, which must be pos.
+func (s *Store) putRaw(ctx context.Context, pos int64, b []byte) error {
 	l := s.log
 	if pos > 0 && l.tail.Load() == 0 {
 		if err := s.ResetTo(pos); err != nil {
@@ -33,8 +51,7 @@ func (s *Store) AppendRaw(ctx context.Context, pos int64, b []byte) error {
 			b, pos = b[n:], pos+int64(n)
 		}
 	}
-	l.wakeWriter()
-	return l.ackable.Wait(ctx, pos)
+	return nil
 }
 
 // placeRaw copies the front of b to the tail, up to the end of a segment or chunk.
@@ -43,9 +60,6 @@ func (l *CommitLog) placeRaw(pos int64, b []byte) (int, room, int64, error) {
 	defer l.mu.Unlock()
 	if err := l.refusal(); err != nil {
 		return 0, 0, 0, err
-	}
-	if full := l.full.Load(); full != nil {
-		return 0, 0, 0, *full
 	}
 	tail, seg := l.tail.Load(), l.o.SegmentBytes
 	switch {
@@ -173,7 +187,7 @@ func (s *Store) TruncateTo(pos int64) error {
 	defer l.syncing.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.refusal(); err != nil {
+	if err := l.ended(); err != nil {
 		return err
 	}
 	tail, visible := l.tail.Load(), l.visible.Load()
@@ -225,7 +239,7 @@ func (s *Store) ResetTo(pos int64) error {
 	defer s.keeper.mu.Unlock()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.refusal(); err != nil {
+	if err := l.ended(); err != nil {
 		return err
 	}
 	if tail := l.tail.Load(); tail != s.Min() || s.queues.maxPos() > 0 {

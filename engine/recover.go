@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path"
 	"time"
@@ -21,10 +22,12 @@ type RecoveryReport struct {
 	Adopted  bool // the directory was last written by somebody else
 	Clean    bool // the last owner had closed it
 	Rebooted bool // the machine was started since
+	Closed   bool // the last owner had synced the whole log and stopped, though perhaps with a part of it hidden
 
 	Scanned    int64 // position at which the scan of the log began
 	End        int64 // end of the last good record: appends go on here
 	Records    int64 // records seen by the scan
+	Hidden     int64 // bytes in front of End that readers may not see yet
 	Replayed   int64 // bytes of log fed to queues and index again
 	CutBytes   int64 // bytes behind End that were no zeros, kept aside
 	CutRecords int64 // whole records among them, valid at their own offset
@@ -90,6 +93,7 @@ func (s *Store) load(ctx context.Context) (*loaded, error) {
 	s.report.New = man == nil && len(s.files.Files()) == 0
 	s.report.Adopted = foreign && !s.report.New
 	s.report.Clean = !ld.aborted && (foreign || ld.state != nil && ld.state.Clean)
+	s.report.Closed = s.report.Clean || ld.state != nil && ld.state.Closed
 	s.report.Rebooted = ld.state != nil && ld.state.BootID != bootID()
 
 	s.queues = newQueueTable(queueTableOptions{FS: o.FS, Dir: o.QueueDir, FileBytes: o.QueueFileBytes, Logger: o.Logger,
@@ -129,7 +133,7 @@ func (s *Store) recover(ctx context.Context, ld *loaded) error {
 	if err != nil {
 		return err
 	}
-	end, reason, err := s.scan(ctx, ld, from)
+	found, err := s.scan(ctx, ld, from)
 	var gap *queueGapError
 	if errors.As(err, &gap) && !rep.QueuesRebuilt {
 		// The queues lack entries that they should have: nothing in them is believed.
@@ -144,19 +148,20 @@ func (s *Store) recover(ctx context.Context, ld *loaded) error {
 			from = max(from, ld.state.Start)
 		}
 		rep.Records = 0
-		end, reason, err = s.scan(ctx, ld, from)
+		found, err = s.scan(ctx, ld, from)
 	}
 	if err != nil {
 		return err
 	}
 	s.queues.rebuilt()
+	end := found.end
 	rep.Scanned = from
-	rep.End, rep.Replayed = end, end-from
+	rep.End, rep.Replayed, rep.Hidden = end, found.known-from, end-found.shown
 	if ld.state != nil && end < ld.state.Flushed {
 		return &CorruptionError{Path: s.segmentPath(end), Offset: end,
-			What: fmt.Sprintf("the log was on disk up to %d but reads only to here (%v): repair the store into a copy", ld.state.Flushed, reason)}
+			What: fmt.Sprintf("the log was on disk up to %d but reads only to here (%v): repair the store into a copy", ld.state.Flushed, found.reason)}
 	}
-	if err := s.cut(end, end, reason); err != nil {
+	if err := s.cut(end, end, found.reason); err != nil {
 		return err
 	}
 	if s.queues.maxPos() > end {
@@ -179,8 +184,13 @@ func (s *Store) recover(ctx context.Context, ld *loaded) error {
 	if ld.state != nil && !rep.Clean {
 		flushed = ld.state.Flushed
 	}
-	l.startAt(end, flushed)
+	l.startAt(end, flushed, found.shown, found.known)
+	if s.o.Hidden {
+		l.confirm.Store(found.shown)
+	}
 	l.adoptNext()
+	l.verbatim = found.known < end // the queues do not know the hidden records
+	l.lastTime = found.newest
 	if s.o.Flush == SyncFlush {
 		if err := l.syncTo(end); err != nil {
 			return err
@@ -351,20 +361,42 @@ const maxQueueGap = 1 << 20
 
 var errQueueOffset = errors.New("record has another queue offset than its queue expects")
 
-// scan checks every record from pos on, feeds it to queues and index, and returns where the good
-// ones end and why.
-func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, reason error, err error) {
-	files := s.files.Files()
-	if len(files) == 0 {
-		return pos, nil, nil
+// scanned is what a scan has found.
+type scanned struct {
+	end    int64 // of the good records
+	reason error // why they end there
+	shown  int64 // readers may see what lies below
+	known  int64 // queues and index know what lies below
+	newest int64 // store time of the newest record, milliseconds
+}
+
+// confirmed is the position up to which the log may be shown, as far as this node knows by itself.
+func (s *Store) confirmed(ld *loaded, pos int64) int64 {
+	if !s.o.Hidden {
+		return math.MaxInt64
 	}
+	if ld.state != nil {
+		pos = max(pos, ld.state.Confirm)
+	}
+	return max(pos, s.queues.maxPos()) // what is in a queue was visible
+}
+
+// scan checks every record from pos on and feeds it to queues and index, unless it is hidden.
+func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (scanned, error) {
+	files := s.files.Files()
+	found := scanned{end: pos, shown: pos, known: pos}
+	if len(files) == 0 {
+		return found, nil
+	}
+	confirmed := s.confirmed(ld, pos)
+	hidden := map[*ConsumeQueue]int64{} // next offsets, of queues with hidden records
 	high := files[len(files)-1].End()
 	reader := &logReader{l: s.log}
 	defer reader.close()
 	strict := ld.state != nil
 	var offsetErr, tornErr error
-	end, reason = s.log.walk(reader, pos, high, true, func(at int64, r *message.Record) bool {
-		if Torn(r) {
+	end, reason := s.log.walk(reader, pos, high, true, func(at int64, r *message.Record) bool {
+		if s.log.units == nil && Torn(r) { // a unit has a checksum of all
 			var whole bool
 			if whole, tornErr = s.writtenWhole(ld, at, r, high); tornErr == nil && !whole {
 				tornErr = ErrTorn
@@ -374,8 +406,10 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 			}
 		}
 		if strict && r.SysFlag.ConsumesOffset() {
-			if q := s.queues.get(r.Topic, r.QueueID); q.max() != r.QueueOffset && (q.max() > 0 || pos == files[0].Start() && files[0].Start() == 0) && q.endPos() <= at {
-				offsetErr = fmt.Errorf("%w: %d, want %d in %s/%d", errQueueOffset, r.QueueOffset, q.max(), q.Topic(), q.ID())
+			q := s.queues.get(r.Topic, r.QueueID)
+			want := max(q.max(), hidden[q])
+			if want != r.QueueOffset && (want > 0 || pos == files[0].Start() && files[0].Start() == 0) && q.endPos() <= at {
+				offsetErr = fmt.Errorf("%w: %d, want %d in %s/%d", errQueueOffset, r.QueueOffset, want, q.Topic(), q.ID())
 				return false
 			}
 		}
@@ -385,16 +419,23 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 				return false
 			}
 		}
-		s.disp.add(at, r)
-		s.disp.applyBatch() // the next record is checked against the queues as this one leaves them
 		s.report.Records++
+		found.newest = max(found.newest, r.StoreTimestamp)
+		if whole := max(at+int64(r.Size), reader.unit.end); whole <= confirmed {
+			s.disp.add(at, r)
+			s.disp.applyBatch() // the next record is checked against the queues as this one leaves them
+			found.known = whole
+		} else if confirmed = min(confirmed, found.known); r.SysFlag.ConsumesOffset() {
+			hidden[s.queues.get(r.Topic, r.QueueID)] = r.QueueOffset + 1
+		}
 		return s.disp.err == nil && ctx.Err() == nil
 	})
+	end = reader.unit.whole(end)
 	switch {
 	case ctx.Err() != nil:
-		return 0, nil, context.Cause(ctx)
+		return found, context.Cause(ctx)
 	case s.disp.err != nil:
-		return 0, nil, s.disp.err
+		return found, s.disp.err
 	case offsetErr != nil:
 		reason = offsetErr
 	case tornErr != nil:
@@ -403,9 +444,15 @@ func (s *Store) scan(ctx context.Context, ld *loaded, pos int64) (end int64, rea
 	// A read error is not the end of the log: nothing may be cut because it could not be read.
 	var file *FileError
 	if errors.As(reason, &file) {
-		return 0, nil, reason
+		return found, reason
 	}
-	return end, reason, nil
+	found.end, found.reason = end, reason
+	found.shown = min(end, s.confirmed(ld, pos))
+	found.known = min(end, found.known)
+	if !s.o.Hidden {
+		found.known = end
+	}
+	return found, nil
 }
 
 // writtenWhole reports whether the record at pos has all its bytes although it looks torn. It has if

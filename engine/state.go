@@ -30,6 +30,7 @@ type storeState struct {
 	IndexEnd   int64  `json:"indexEnd"`   // position of the newest record in the index on disk, -1: none
 	IndexFiles int    `json:"indexFiles"` // files of the index
 	Clean      bool   `json:"clean"`      // closed; all positions are the end of the log
+	Closed     bool   `json:"closed"`     // closed in order: Flushed is the end of the log, though queues may lack what is hidden
 	BootID     string `json:"bootId"`     // of the machine when this was written
 	// CheckpointSum is the CRC-32 of the stock checkpoint file as we left it. Another one means
 	// that somebody else has used the directory since.

@@ -16,7 +16,7 @@ import (
 
 // Store is one open store directory. All methods are safe for concurrent use.
 //
-// Its goroutines: writer, flusher (async flush), dispatcher, allocator, keeper (state and
+// Its goroutines: writer, flusher (async flush) or syncer (sync aside), dispatcher, allocator, keeper (state and
 // checkpoints), cleaner (retention), and acks when marks of other owners are waited for. Close
 // ends them in the order in which a clean store needs them.
 type Store struct {
@@ -143,8 +143,11 @@ func (s *Store) start() {
 	s.disp.arrive = s.o.Events.Arrive
 	s.disp.trouble = func(err error) { s.refuseAppends(refusedDispatch, s.spaceFor(err)) }
 	s.group.Go("dispatcher", s.disp.run)
-	if s.o.Flush == AsyncFlush {
+	switch {
+	case s.o.Flush == AsyncFlush:
 		s.group.Go("flusher", l.runFlusher)
+	case s.o.SyncAside:
+		s.group.Go("syncer", l.runSyncer)
 	}
 	if len(s.o.AckMarks) > 0 {
 		s.group.Go("acks", func(ctx context.Context) error { return l.acks.waitMarks(ctx, &l.ackable) })
@@ -298,11 +301,19 @@ func (s *Store) WaitPrepared(ctx context.Context) error {
 	return s.log.alloc.Await(ctx, tail-tail%seg+seg, false)
 }
 
-// SetConfirm sets the ceiling of what readers may see; it starts unlimited. Lowering it hides
-// nothing that was visible.
+// SetConfirm sets the ceiling of what readers may see. It starts unlimited, or, with Options.Hidden,
+// where it was known to be. Lowering it hides nothing that was visible.
 func (s *Store) SetConfirm(pos int64) {
 	s.log.confirm.Store(pos)
 	s.log.publishVisible()
+}
+
+// Refusal is the error with which an append would be refused now: closed, poisoned, or a full disk. Nil
+// if it would be taken, though it may have to wait.
+func (s *Store) Refusal() error {
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	return s.log.refusal()
 }
 
 // Stats is a snapshot of counters and positions.

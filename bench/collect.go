@@ -90,6 +90,71 @@ func (p *partRun) targetUse(res *results.Resources, a, b *snapshot) (cpu float64
 	return cpu
 }
 
+// replication is what the nodes say that hold one log; nil where there is one only.
+func (p *partRun) replication(session Session, a, b, first, last *snapshot) *results.Replication {
+	if p.wl.Cell.Repl == "none" {
+		return nil
+	}
+	r := &results.Replication{}
+	if s, ok := session.(Replicated); ok {
+		r.Stock = s.Stock()
+	}
+	if t1 := p.win.t1.Load(); p.caught > 0 {
+		r.CatchUpS = max(0, seconds(p.caught-t1))
+		if p.wl.Cell.Repl == "async" {
+			// What was acknowledged and is not on the slave yet has not been replicated: the clock runs until it is.
+			r.ClockS = seconds(t1-p.win.t0.Load()) + r.CatchUpS
+		}
+	}
+	for i := range p.snaps {
+		s := &p.snaps[i]
+		if t := s.target.Replicas; t != nil && s.at >= a.at && s.at <= b.at {
+			r.Samples++
+			r.LagMaxBytes, r.UnflushedMaxBytes = max(r.LagMaxBytes, t.LagBytes), max(r.UnflushedMaxBytes, t.Unflushed)
+		}
+	}
+	if x, y := a.target.Replicas, b.target.Replicas; x != nil && y != nil {
+		r.Hops = hopsBetween(x.Hops, y.Hops)
+	}
+	if x, y := first.target.Replicas, last.target.Replicas; x != nil && y != nil {
+		r.Nodes = nodesBetween(x.Nodes, y.Nodes)
+	}
+	return r
+}
+
+func hopsBetween(a, b []ReplicaHop) (hops []results.ReplicaHop) {
+	before := map[string]ReplicaHop{}
+	for _, h := range a {
+		before[h.Name] = h
+	}
+	for _, h := range b {
+		n := h.Count - before[h.Name].Count
+		if n > 0 {
+			hops = append(hops, results.ReplicaHop{Name: h.Name, N: n, MeanUS: us(h.Nanos-before[h.Name].Nanos) / float64(n)})
+		}
+	}
+	return hops
+}
+
+func nodesBetween(a, b []ReplicaNode) (nodes []results.ReplicaNode) {
+	before := map[string]ReplicaNode{}
+	for _, n := range a {
+		before[n.ID] = n
+	}
+	for _, n := range b {
+		o, ok := before[n.ID]
+		if !ok {
+			continue
+		}
+		node := results.ReplicaNode{ID: n.ID, LogBytes: n.LogBytes - o.LogBytes}
+		if n.Written > 0 {
+			node.WrittenBytes = results.Ptr(n.Written - o.Written - (n.Prepared - o.Prepared))
+		}
+		nodes = append(nodes, node)
+	}
+	return nodes
+}
+
 // deviceShares fills in what can only be told over the whole load, from a quiet disk to a final
 // sync: write-back lags behind the log, so that differences over the measured phase alone would
 // compare one second's bytes with another's. The measured phase gets its share by log bytes.

@@ -72,6 +72,14 @@ type Laned interface {
 	Lanes() (lanes, run int)
 }
 
+// Replicated is a session whose messages are on other nodes too, or will be.
+type Replicated interface {
+	// CaughtUp returns when every replica holds what was acknowledged before the call.
+	CaughtUp(ctx context.Context) error
+	// Stock says that the nodes are not ours: what their acks mean is what their documentation says.
+	Stock() bool
+}
+
 // ErrNothingStored says that a driver stores nothing that could be read back.
 var ErrNothingStored = fmt.Errorf("the driver stores nothing")
 
@@ -90,6 +98,30 @@ type Counters struct {
 	RSSAnonBytes *int64 // without the page cache
 	DiskBytes    *int64 // that they made dirty or wrote
 	Syscalls     *int64 // that read or write
+
+	Replicas *Replicas // nil where nobody told
+}
+
+// Replicas is what is known of the nodes that hold one log.
+type Replicas struct {
+	LagBytes  int64 // that the farthest lacks of what the leader has written
+	Unflushed int64 // that the leader has written and not synced
+	Hops      []ReplicaHop
+	Nodes     []ReplicaNode
+}
+
+// ReplicaHop adds up one kind of wait of replicated appends, since the target was opened.
+type ReplicaHop struct {
+	Name         string // append, localFlush, send, remoteAppend, remoteFlush, ack
+	Count, Nanos int64
+}
+
+// ReplicaNode is what one node has written since it was opened.
+type ReplicaNode struct {
+	ID       string
+	LogBytes int64 // end of its log
+	Written  int64 // bytes that its process made dirty or wrote; 0: not known
+	Prepared int64 // of them, zeros written ahead
 }
 
 // Op is one message in flight. It is used again and again.

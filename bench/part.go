@@ -47,6 +47,7 @@ type partRun struct {
 	disk    disk
 	workers []*worker
 	phases  []results.Phase // in ns of the clock until the end
+	caught  int64           // when every replica held everything; 0 without replicas
 
 	mu        sync.Mutex
 	snaps     []snapshot
@@ -103,11 +104,14 @@ func (p *partRun) do(ctx context.Context) (_ *outcome, err error) {
 	if err := p.load(ctx, session); err != nil {
 		return nil, err
 	}
+	if err := p.catchUp(ctx, session); err != nil {
+		return nil, err
+	}
 	if err := session.Sync(ctx); err != nil {
 		return nil, fmt.Errorf("final sync: %w", err)
 	}
 	last := p.snapshot(session)
-	out := p.collect(first, last)
+	out := p.collect(session, first, last)
 
 	endPhase = p.phase(results.PhaseVerify)
 	v, err := p.verify(ctx, session)
@@ -256,6 +260,19 @@ func (p *partRun) load(ctx context.Context, session Session) error {
 	return err
 }
 
+// catchUp waits until every replica holds what was acknowledged, and notes when.
+func (p *partRun) catchUp(ctx context.Context, session Session) error {
+	s, ok := session.(Replicated)
+	if !ok || p.wl.Cell.Repl == "none" {
+		return nil
+	}
+	if err := s.CaughtUp(ctx); err != nil {
+		return fmt.Errorf("replicas: %w", err)
+	}
+	p.caught = p.clock.now()
+	return nil
+}
+
 func (p *partRun) sleepUntil(at int64) {
 	if d := at - p.clock.now(); d > 0 {
 		time.Sleep(time.Duration(d))
@@ -365,7 +382,7 @@ func (p *partRun) finishPhases(r *results.Result) {
 }
 
 // collect makes the result of what was recorded.
-func (p *partRun) collect(first, last snapshot) *outcome {
+func (p *partRun) collect(session Session, first, last snapshot) *outcome {
 	w, all := p.wl, mergeRecorders(p.workers)
 	t0, t1 := p.win.t0.Load(), p.win.t1.Load()
 	dur := seconds(t1 - t0)
@@ -387,7 +404,12 @@ func (p *partRun) collect(first, last snapshot) *outcome {
 		q, pace := results.Summarize(all.wque), results.Summarize(all.pacing)
 		r.Latency.Queueing, r.Pacing = &q, &pace
 	}
-	r.Throughput.AckedPerS = float64(all.inWindow) / dur
+	r.Replication = p.replication(session, at0, at1, &first, &last)
+	clock := dur
+	if r.Replication != nil && r.Replication.ClockS > 0 {
+		clock = r.Replication.ClockS
+	}
+	r.Throughput.AckedPerS = float64(all.inWindow) / clock
 	r.Throughput.BodyBytesPerS = r.Throughput.AckedPerS * float64(w.Cell.SizeBytes)
 	r.Latency.Response, r.Latency.Service = results.Summarize(all.resp), results.Summarize(all.wsvc)
 	if all.failed.TotalCount() > 0 {

@@ -17,6 +17,7 @@ var (
 	Writes   = []string{"pwrite", "mmap", "mmap-warmed"}
 	Arrivals = []string{"uniform", "poisson"}
 	Headers  = []string{"json", "binary"}
+	Repls    = []string{"none", "async", "sync", "raft"}
 )
 
 // Defaults and limits of a workload.
@@ -75,12 +76,9 @@ func (w *Workload) Validate() error {
 	oneOf("flush", c.Flush, Flushes)
 	oneOf("write", c.Write, Writes)
 	oneOf("arrival", c.Arrival, Arrivals)
-	switch c.Repl {
-	case "none":
-	case "async", "sync", "raft":
-		complain("--repl=%s is coming with replication: use none", c.Repl)
-	default:
-		complain("--repl=%s is unknown: use none (async, sync and raft are coming with replication)", c.Repl)
+	oneOf("repl", c.Repl, Repls)
+	if c.Repl != "none" && !c.Stores() {
+		complain("--repl=%s with --driver=%s: it stores nothing that could be copied, use wire", c.Repl, c.Driver)
 	}
 	between("consumers", c.Consumers, 0, MaxConsumers)
 	if c.Driver != "wire" && c.Driver != "null-server" {
@@ -208,5 +206,16 @@ func (w *Workload) NeedBytes() int64 {
 		data = int64((w.Duration + w.Warmup).Seconds() * 2e9) // more than a log has been seen to take
 	}
 	queues := int64(w.Cell.Topics) * int64(w.Cell.Queues) * 4096
-	return data + data/8 + 2*seg + queues
+	return int64(w.Nodes()) * (data + data/8 + 2*seg + queues)
+}
+
+// Nodes is how many of our nodes hold the log.
+func (w *Workload) Nodes() int {
+	switch {
+	case w.Cell.Extra["target"] != "" || w.Cell.Repl == "none":
+		return 1
+	case w.Cell.Repl == "raft":
+		return 3
+	}
+	return 2
 }

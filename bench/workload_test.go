@@ -33,12 +33,12 @@ func TestValidate(t *testing.T) {
 	require.NoError(t, good.Validate())
 
 	bad := good
-	bad.Cell.Flush, bad.Cell.Write, bad.Cell.Repl, bad.Cell.Arrival, bad.Cell.Keys = "maybe", "stone", "raft", "late", "odd"
+	bad.Cell.Flush, bad.Cell.Write, bad.Cell.Repl, bad.Cell.Arrival, bad.Cell.Keys = "maybe", "stone", "four", "late", "odd"
 	bad.Cell.Topics, bad.Cell.Queues, bad.Cell.SizeBytes, bad.Cell.Producers, bad.Cell.Window = 0, 0, 5, 0, 0
 	bad.Cell.Rate, bad.Cell.Entropy, bad.Duration, bad.Warmup = "x", 2, 0, -1
 	err := bad.Validate()
 	for _, want := range []string{
-		"--flush=maybe is unknown: use async or sync", "--write=stone is unknown: use pwrite or mmap", "--repl=raft is coming",
+		"--flush=maybe is unknown: use async or sync", "--write=stone is unknown: use pwrite or mmap", "--repl=four is unknown: use none or async or sync or raft",
 		"--arrival=late", "--topics=0 is out of range: use 1 to", "--queues=0", "--size=5B is out of range: use 32B", "--producers=0", "--window=0",
 		"--rate=x", "--entropy=2", "--duration=0s", "--warmup=-1ns",
 	} {

@@ -13,6 +13,7 @@ const (
 	ClassD1L Class = "D1+lag" // fsynced, copied later
 	ClassD3  Class = "D3"     // page cache on two nodes
 	ClassD3s Class = "D3s"    // fsynced on the leader, page cache on the slave
+	ClassD3f Class = "D3f"    // fsynced on two nodes
 	ClassD4  Class = "D4"     // page cache on a majority
 	ClassD5  Class = "D5"     // fsynced on a majority
 )
@@ -26,6 +27,7 @@ var classFacts = map[Class]struct{ means, kill, powerOne, powerAll string }{
 	ClassD1L: {"fsync, copied later", "yes", "yes, when the node returns", "yes"},
 	ClassD3:  {"page cache, 2 nodes", "yes", "yes", "no"},
 	ClassD3s: {"fsync on the leader, page cache on the slave", "yes", "yes", "the leader's copy"},
+	ClassD3f: {"fsync, 2 nodes", "yes", "yes", "yes"},
 	ClassD4:  {"page cache, majority", "yes", "yes", "no"},
 	ClassD5:  {"fsync, majority", "yes", "yes", "yes"},
 }
@@ -49,7 +51,10 @@ func (c Class) Survives() (kill, powerOne, powerAll string) {
 
 // DurabilityClass tells the class of a cell from its flush and replication modes and the file
 // system under the log. The note is not empty where the class is lower than the modes promise.
-func DurabilityClass(c Cell, fsType string) (class Class, note string) {
+//
+// stock nodes are Apache's: a slave of theirs acknowledges from the page cache whatever its master
+// does, and so does a DLedger group.
+func DurabilityClass(c Cell, fsType string, stock bool) (class Class, note string) {
 	if !c.Stores() {
 		return ClassD0, c.Driver + " driver: nothing is stored"
 	}
@@ -58,14 +63,17 @@ func DurabilityClass(c Cell, fsType string) (class Class, note string) {
 	case "async":
 		class = pick(sync, ClassD1L, ClassD2)
 	case "sync":
-		class = pick(sync, ClassD3s, ClassD3)
+		class = pick(sync, pick(stock, ClassD3s, ClassD3f), ClassD3)
 	case "raft":
-		class = pick(sync, ClassD5, ClassD4)
+		class = pick(sync && !stock, ClassD5, ClassD4)
 	default:
 		class = pick(sync, ClassD1, ClassD1a)
 	}
 	if !MemoryFS(fsType) {
-		return class, ""
+		if sync && stock && c.Repl == "raft" {
+			note = "DLedger acknowledges from the page cache of a majority whatever flushDiskType says"
+		}
+		return class, note
 	}
 	if sync {
 		note = fsType + " is memory, not a disk: a sync keeps nothing"

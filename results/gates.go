@@ -33,7 +33,7 @@ func (r *Result) Judge(c Cell, env *Env, probe *Probe) {
 	if env != nil {
 		fsType, cpus = env.Disk.FSType, env.Host.CPUs
 	}
-	r.Class, r.ClassNote = DurabilityClass(c, fsType)
+	r.Class, r.ClassNote = DurabilityClass(c, fsType, r.Replication != nil && r.Replication.Stock)
 	r.Limits = limitsOf(c, r, env, probe)
 	r.Gates = gatesOf(c, r, fsType, cpus)
 	r.Valid = true
@@ -180,6 +180,10 @@ func flushGate(l *gateList, c Cell, r *Result, fsType string) {
 		l.unverified(name, "device flushes", r.ClassNote)
 		return
 	}
+	if c.Flush == "sync" && r.Class == ClassD4 {
+		l.unverified(name, "device flushes", r.ClassNote)
+		return
+	}
 	if c.Flush == "sync" {
 		// The counter is read a moment beside the first and the last ack of the window.
 		need := max(1, math.Floor(0.99*acked/float64(max(r.Load.Outstanding, 1)))-2)
@@ -224,6 +228,8 @@ func deviceBytesGate(l *gateList, c Cell, r *Result, fsType string) {
 		l.unverified(name, limit, "device counters not offered")
 	case res.LogBytes == 0:
 		l.unverified(name, limit, "nothing was written")
+	case r.WriteAmplification() == nil:
+		l.unverified(name, limit, "the nodes do not tell what they wrote")
 	default:
 		a := r.WriteAmplification()
 		l.add(name, fmt.Sprintf("%.2f", *a), limit, *a >= gateWriteLow && *a <= high)
@@ -231,12 +237,19 @@ func deviceBytesGate(l *gateList, c Cell, r *Result, fsType string) {
 }
 
 // WriteAmplification is device bytes up to the end of a final sync, preparation apart, by log
-// bytes. Nil where the device is not counted.
+// bytes. All nodes share the device; what it wrote is divided by their number. Nil where the device
+// is not counted, or it is not known how many nodes wrote to it.
 func (r *Result) WriteAmplification() *float64 {
 	if r.Resources.DevFinalBytes == nil || r.Resources.LogBytes <= 0 {
 		return nil
 	}
-	return Ptr(float64(*r.Resources.DevFinalBytes-r.Resources.PrepareBytes) / float64(r.Resources.LogBytes))
+	copies := 1
+	if r.Replication != nil {
+		if copies = len(r.Replication.Nodes); copies == 0 {
+			return nil
+		}
+	}
+	return Ptr(float64(*r.Resources.DevFinalBytes-r.Resources.PrepareBytes) / float64(r.Resources.LogBytes) / float64(copies))
 }
 
 // GroupSize is the mean number of messages per flush.

@@ -50,9 +50,11 @@ type Result struct {
 	Events     []Event    `json:"events,omitempty"`
 	Worst      []Sample   `json:"worst,omitempty"` // the 100 slowest, slowest first
 	Verify     *Verify    `json:"verify,omitempty"`
-	Resources  Resources  `json:"resources"`
-	Limits     Limits     `json:"limits"`
-	Gates      []Gate     `json:"gates"`
+	// Replication is nil where the log is on one node only.
+	Replication *Replication `json:"replication,omitempty"`
+	Resources   Resources    `json:"resources"`
+	Limits      Limits       `json:"limits"`
+	Gates       []Gate       `json:"gates"`
 	// Valid is false as soon as one gate failed. The result is kept, shown and left out of medians.
 	Valid bool     `json:"valid"`
 	Notes []string `json:"notes,omitempty"`
@@ -238,6 +240,59 @@ type Resources struct {
 	FreeDiskFrac    *float64 `json:"free_disk_frac,omitempty"`
 	FreqChange      *float64 `json:"freq_change_frac,omitempty"` // CPU frequency, or thermal throttling, start to end
 	ClockStepUS     *float64 `json:"clock_step_us,omitempty"`    // wall clock against monotonic clock
+}
+
+// Replication is what the nodes that hold one log told. Bytes of the log are positions in it.
+type Replication struct {
+	Stock bool `json:"stock,omitempty"` // somebody else's nodes: their acks mean what their documentation says
+	// Samples is how often the leader was asked during the measured phase; the two maxima are of those times.
+	Samples           int   `json:"samples,omitempty"`
+	LagMaxBytes       int64 `json:"lag_max_bytes"`       // L: acknowledged and not on the farthest replica
+	UnflushedMaxBytes int64 `json:"unflushed_max_bytes"` // W: written by the leader and not synced
+	// CatchUpS is how long after the measured phase the farthest replica had everything that was acknowledged.
+	CatchUpS float64 `json:"catch_up_s"`
+	// ClockS is what the rate of an asynchronous replication is divided by: the measured phase and the catching up.
+	ClockS float64       `json:"clock_s,omitempty"`
+	Hops   []ReplicaHop  `json:"hops,omitempty"`  // of the measured phase, in the order of an append
+	Nodes  []ReplicaNode `json:"nodes,omitempty"` // over the whole load, to a final sync
+}
+
+// ReplicaHop is one kind of wait that replicated appends have on their way, as the leader sees it. Several appends that
+// travel together count once.
+type ReplicaHop struct {
+	Name   string  `json:"name"` // append, localFlush, send, remoteAppend, remoteFlush, ack
+	N      int64   `json:"n"`
+	MeanUS float64 `json:"mean_us"`
+}
+
+// ReplicaNode is what one node wrote.
+type ReplicaNode struct {
+	ID       string `json:"id"`
+	LogBytes int64  `json:"log_bytes"`
+	// WrittenBytes is what its process made dirty or wrote, preparation of segments apart.
+	WrittenBytes *int64 `json:"written_bytes,omitempty"`
+}
+
+// Ratio is bytes written by bytes of log; nil where it is not known.
+func (n ReplicaNode) Ratio() *float64 {
+	if n.WrittenBytes == nil || n.LogBytes <= 0 {
+		return nil
+	}
+	return Ptr(float64(*n.WrittenBytes) / float64(n.LogBytes))
+}
+
+// MaxRatio is that of the node that wrote most for its log; nil where it is not known.
+func (r *Replication) MaxRatio() *float64 {
+	var most *float64
+	if r == nil {
+		return nil
+	}
+	for _, n := range r.Nodes {
+		if q := n.Ratio(); q != nil && (most == nil || *q > *most) {
+			most = q
+		}
+	}
+	return most
 }
 
 // Ptr returns a pointer to v: for the optional fields above.

@@ -61,11 +61,24 @@ type CellSummary struct {
 	E2EP50          float64  `json:"e2e_p50_us,omitempty"`
 	E2EP99          float64  `json:"e2e_p99_us,omitempty"`
 
+	Replication *ReplicationSummary `json:"replication,omitempty"` // nil where the log is on one node only
+
 	Failed     []Gate   `json:"failed_gates,omitempty"`     // one per name
 	Unverified []string `json:"unverified_gates,omitempty"` // names
 	Notes      []string `json:"notes,omitempty"`
 	counted    []*Rep
 	byBlock    map[int]*Result
+}
+
+// ReplicationSummary is what the nodes of a cell told, over its repetitions.
+type ReplicationSummary struct {
+	LagMaxBytes       int64        `json:"lag_max_bytes"`       // of all counted repetitions
+	UnflushedMaxBytes int64        `json:"unflushed_max_bytes"` // of all counted repetitions
+	CatchUpS          float64      `json:"catch_up_s"`          // median
+	Hops              []ReplicaHop `json:"hops,omitempty"`      // medians of the means
+	// MaxRatio is bytes written by bytes of log of the node that wrote most, median.
+	MaxRatio *float64 `json:"max_written_per_log_byte,omitempty"`
+	Nodes    int      `json:"nodes,omitempty"`
 }
 
 // Counted lists the repetitions that the summary stands on.
@@ -195,6 +208,46 @@ func (s *CellSummary) fill() {
 	s.Little = med(func(r *Result) float64 { return r.Throughput.AckedPerS * r.Latency.Service.Mean / 1e6 })
 	s.fillLimit()
 	s.fillCost()
+	s.fillReplication()
+}
+
+func (s *CellSummary) fillReplication() {
+	var catchUp, ratios []float64
+	hops := map[string][]float64{}
+	counts := map[string]int64{}
+	var order []string
+	for _, rep := range s.counted {
+		r := rep.Part(s.Part).Replication
+		if r == nil {
+			continue
+		}
+		if s.Replication == nil {
+			s.Replication = &ReplicationSummary{}
+		}
+		t := s.Replication
+		t.LagMaxBytes, t.UnflushedMaxBytes, t.Nodes = max(t.LagMaxBytes, r.LagMaxBytes), max(t.UnflushedMaxBytes, r.UnflushedMaxBytes), max(t.Nodes, len(r.Nodes))
+		catchUp = append(catchUp, r.CatchUpS)
+		if q := r.MaxRatio(); q != nil {
+			ratios = append(ratios, *q)
+		}
+		for _, h := range r.Hops {
+			if hops[h.Name] == nil {
+				order = append(order, h.Name)
+			}
+			hops[h.Name] = append(hops[h.Name], h.MeanUS)
+			counts[h.Name] += h.N
+		}
+	}
+	if s.Replication == nil {
+		return
+	}
+	s.Replication.CatchUpS = Median(catchUp)
+	if len(ratios) > 0 {
+		s.Replication.MaxRatio = Ptr(Median(ratios))
+	}
+	for _, name := range order {
+		s.Replication.Hops = append(s.Replication.Hops, ReplicaHop{Name: name, N: counts[name], MeanUS: Median(hops[name])})
+	}
 }
 
 // fillLimit takes the limit that most repetitions came nearest to, with the median of its share,
@@ -369,7 +422,7 @@ type Effect struct {
 func (e *Effect) SameClass() bool { return e.FromSide == e.ToSide }
 
 // Effects compares, within each block, every level of every factor with that factor's first level,
-// all other factors equal. Invalid repetitions take no part. The p values are corrected over all
+// and every replication mode with all before it, all other factors equal. Invalid repetitions take no part. The p values are corrected over all
 // of the effects together.
 func (r *Run) Effects(s *Summary, m Metric, band float64) []*Effect {
 	varying := varyingFactors(r.Manifest.Cells)
@@ -377,18 +430,19 @@ func (r *Run) Effects(s *Summary, m Metric, band float64) []*Effect {
 	cells := s.Part(m.Part)
 	for _, f := range varying {
 		for _, to := range cells {
-			from := sibling(cells, to, f)
-			if from == nil || from.OnlyInvalid || to.OnlyInvalid {
-				continue
+			for _, from := range siblings(cells, to, f) {
+				if from.OnlyInvalid || to.OnlyInvalid {
+					continue
+				}
+				a, b, blocks := pairs(from, to, m)
+				e := &Effect{
+					logs:   logRatios(a, b, blocks),
+					Factor: f, From: level(from.Cell, f), To: level(to.Cell, f), Metric: m,
+					Where: where(to.Cell, varying, f), Ratio: PairedRatio(a, b, band),
+					FromID: from.ID, ToID: to.ID, FromSide: from.Class, ToSide: to.Class,
+				}
+				es = append(es, e)
 			}
-			a, b, blocks := pairs(from, to, m)
-			e := &Effect{
-				logs:   logRatios(a, b, blocks),
-				Factor: f, From: level(from.Cell, f), To: level(to.Cell, f), Metric: m,
-				Where: where(to.Cell, varying, f), Ratio: PairedRatio(a, b, band),
-				FromID: from.ID, ToID: to.ID, FromSide: from.Class, ToSide: to.Class,
-			}
-			es = append(es, e)
 		}
 	}
 	correct(es)
@@ -472,17 +526,21 @@ func logRatios(a, b []float64, blocks []int) map[int]float64 {
 	return ls
 }
 
-// sibling finds the cell that differs from c in factor f only and has f's first level.
-func sibling(cells []*CellSummary, c *CellSummary, f string) *CellSummary {
+// siblings are the cells before c that differ from it in factor f only: the one with f's first level, or all of them
+// where each step has a price of its own, which is so between replication modes.
+func siblings(cells []*CellSummary, c *CellSummary, f string) []*CellSummary {
+	var out []*CellSummary
 	for _, o := range cells {
-		if d := differing(o.Cell, c.Cell); len(d) == 1 && d[0] == f {
-			return o
-		}
 		if o == c {
-			return nil // c itself has the first level
+			break
+		}
+		if d := differing(o.Cell, c.Cell); len(d) == 1 && d[0] == f {
+			if out = append(out, o); f != "repl" {
+				break
+			}
 		}
 	}
-	return nil
+	return out
 }
 
 // pairs lines up two cells by block, oriented so that a larger b is better.

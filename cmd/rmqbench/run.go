@@ -48,7 +48,9 @@ Without --rate each cell is measured twice, apart: a closed loop at the most tha
 --window messages in flight can do, then an open loop on a schedule at half of that rate, from which
 the latencies come.`,
 		Example: `  rmqbench --flush=sync --topics=256
-  rmqbench run --flush=sync,async --topics=1,256 --size=1KiB --reps=6 --out results/mine`,
+  rmqbench run --flush=sync,async --topics=1,256 --size=1KiB --reps=6 --out results/mine
+  rmqbench --flush=sync --repl=raft
+  rmqbench run --flush=async,sync --repl=none,async,sync,raft --topics=1,256 --producers=16 --window=64`,
 		Args: args(cobra.NoArgs, "no arguments, only flags"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return runBench(cmd.Context(), cmd, &f, stdout, stderr)
@@ -57,7 +59,7 @@ the latencies come.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&f.flush, "flush", "async", "factor: when a message is acknowledged: async (page cache), sync (disk)")
-	fl.StringVar(&f.repl, "repl", "none", "factor: replication: none (async, sync, raft are coming)")
+	fl.StringVar(&f.repl, "repl", "none", "factor: replication: none, async (master and slave), sync (dual write), raft (three nodes)")
 	fl.StringVar(&f.topics, "topics", "1", "factor: number of topics")
 	fl.StringVar(&f.queues, "queues", strconv.Itoa(bench.DefaultQueues), "factor: queues per topic")
 	fl.StringVar(&f.size, "size", "1KiB", "factor: message body")
@@ -68,7 +70,7 @@ the latencies come.`,
 	fl.StringVar(&f.arrival, "arrival", "uniform", "factor: schedule of the open loop: uniform, poisson")
 	fl.StringVar(&f.keys, "keys", "uniform", "factor: choice of topics: uniform, rr, zipf:0.99")
 	fl.StringVar(&f.entropy, "entropy", "1", "factor: random share of the body, 0 to 1")
-	fl.StringVar(&f.driver, "driver", "embedded", "factor: embedded (the engine in this process), wire (a broker over TCP), null (the harness alone), null-server (the harness and the wire)")
+	fl.StringVar(&f.driver, "driver", "", "factor: embedded (the engine in this process; the default where nothing is replicated), wire (brokers over TCP; the default as soon as a cell is replicated), null (the harness alone), null-server (the harness and the wire)")
 	fl.StringVar(&f.consumers, "consumers", "0", "factor: wire: connections that follow all queues meanwhile")
 	fl.StringVar(&f.batch, "batch", "1", "factor: wire: messages a request")
 	fl.StringVar(&f.header, "header", "json", "factor: wire: header encoding: json, binary")
@@ -106,6 +108,20 @@ func (f *runFlags) quickly(cmd *cobra.Command) {
 			if err := fl.Value.Set(v); err != nil {
 				panic("BUG: preset " + name + ": " + err.Error())
 			}
+		}
+	}
+}
+
+// chooseDriver fills in the driver that was not named: one for the whole matrix, over the wire as soon as one of its
+// cells is replicated.
+func (f *runFlags) chooseDriver() {
+	if f.driver != "" {
+		return
+	}
+	f.driver = "embedded"
+	for _, level := range strings.Split(f.repl, ",") {
+		if strings.TrimSpace(level) != "none" {
+			f.driver = "wire"
 		}
 	}
 }
@@ -250,6 +266,7 @@ func runBench(ctx context.Context, cmd *cobra.Command, f *runFlags, stdout, stde
 	if f.quick {
 		f.quickly(cmd)
 	}
+	f.chooseDriver()
 	p, err := f.plan()
 	if err != nil {
 		return err

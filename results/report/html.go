@@ -90,6 +90,8 @@ type pageView struct {
 	ProbeNote             string
 	Env                   *htmlTable
 	Cost                  *htmlTable
+	Replicas              []replicaView
+	MainEffects           *htmlTable
 	Notes                 []string
 	Links                 []link
 }
@@ -122,6 +124,11 @@ type classRow struct {
 	Verdict, VerdictWhy          string
 	Offered, P50, P99, P999, Max string
 	Validity, ValidWord          string
+}
+
+type replicaView struct {
+	Class results.Class
+	Table *htmlTable
 }
 
 type heatView struct {
@@ -217,8 +224,14 @@ func (r *Renderer) page(o HTMLOptions) (*pageView, error) {
 	if len(v.Sentences) > saidFirst+2 {
 		v.Sentences, v.More = v.Sentences[:saidFirst], v.Sentences[saidFirst:]
 	}
+	if t := r.mainEffectTable(); len(t.rows) > 0 {
+		v.MainEffects = t.html()
+	}
 	for _, c := range r.classes() {
 		v.Classes = append(v.Classes, r.classView(c))
+		if t := r.replicaTable(c); len(t.rows) > 0 {
+			v.Replicas = append(v.Replicas, replicaView{c, t.html()})
+		}
 	}
 	for i, c := range r.cells {
 		if !c.ran() {

@@ -37,6 +37,14 @@ func (r *Renderer) Markdown(w io.Writer) error {
 			}
 		}
 	}
+	for _, class := range r.classes() {
+		if err := mdTable(&b, fmt.Sprintf("Replicas (%s): W bytes not synced, L bytes not copied, at most; hops are means as the leader sees them", class), r.replicaTable(class)); err != nil {
+			return err
+		}
+	}
+	if err := mdTable(&b, "Main effects on the rate (between classes a price, not a rank)", r.mainEffectTable()); err != nil {
+		return err
+	}
 	if t := r.effectTable(); len(t.rows) > 0 {
 		if err := mdTable(&b, "What one factor changes (pairs within blocks; above 1 is better)", t); err != nil {
 			return err
@@ -121,14 +129,14 @@ func (r *Renderer) effectTable() *table {
 
 // costTable is what a million acknowledged messages cost.
 func (r *Renderer) costTable() *table {
-	t := &table{head: append(r.factorHeads(), "<part", "CPU", "written to device", "flushes", "msg/flush", "device/log")}
+	t := &table{head: append(r.factorHeads(), "<class", "<part", "CPU", "written to device", "flushes", "msg/flush", "device/log")}
 	for _, v := range r.cells {
 		for _, s := range v.parts() {
 			group := "n/a"
 			if s.GroupSize > 0 {
 				group = results.FormatCount(s.GroupSize)
 			}
-			t.add(append(r.factorCells(v), string(s.Part), optText(s.CPUSPerM, func(x float64) string { return results.FormatSig3(x) + " s" }),
+			t.add(append(r.factorCells(v), string(s.Class), string(s.Part), optText(s.CPUSPerM, func(x float64) string { return results.FormatSig3(x) + " s" }),
 				optText(s.BytesPerM, results.FormatBytes), optText(s.FlushesPerM, results.FormatCount), group, optText(s.WriteAmp, ratioText))...)
 		}
 	}

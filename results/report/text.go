@@ -61,6 +61,17 @@ func (r *Renderer) textCell(b *strings.Builder, v *cellView) {
 		line("target", "%s of CPU a message, %s, RSS %s (without page cache %s)", cpuText(s), callsText(s),
 			results.FormatBytes(float64(s.TargetRSS)), results.FormatBytes(float64(s.TargetRSSAnon)))
 	}
+	if q := s.Replication; q != nil {
+		line("replicas", "%d nodes; at most %s not synced (W) and %s not copied (L); caught up %s after the end; written/log %s", q.Nodes,
+			results.FormatBytes(float64(q.UnflushedMaxBytes)), results.FormatBytes(float64(q.LagMaxBytes)), results.FormatUS(q.CatchUpS*1e6), optText(q.MaxRatio, ratioText))
+		var hops []string
+		for _, h := range q.Hops {
+			hops = append(hops, h.Name+" "+results.FormatUS(h.MeanUS))
+		}
+		if len(hops) > 0 {
+			line("hops", "%s    (means, as the leader sees them)", strings.Join(hops, "  "))
+		}
+	}
 	if s.E2EP50 > 0 {
 		line("consumed", "%s    due time to consumer p50 %s  p99 %s", results.FormatRate(s.ConsumedPerS), results.FormatUS(s.E2EP50), results.FormatUS(s.E2EP99))
 	}
@@ -189,6 +200,7 @@ func (r *Renderer) textMatrix(b *strings.Builder) error {
 			{"most it can do (closed loop; rate is acked messages, median over runs)", r.maxTable(class)},
 			{"response from due time (open loop at its own load)", r.latencyTable(class)},
 			{"the target's processes and the consumers", r.targetTable(class)},
+			{"replicas (hops are means as the leader sees them)", r.replicaTable(class)},
 		} {
 			if len(t.t.rows) == 0 {
 				continue
@@ -200,12 +212,90 @@ func (r *Renderer) textMatrix(b *strings.Builder) error {
 			fmt.Fprintf(b, "%s\n%s\n", t.title, text)
 		}
 	}
+	if t := r.mainEffectTable(); len(t.rows) > 0 {
+		text, err := t.text()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(b, "main effects on the rate (pairs within blocks; between classes a price, not a rank)\n%s\n", text)
+	}
 	return nil
+}
+
+// mainEffectTable is what one step of a factor does to the rate, over all settings of the others. It is left out where
+// nothing was replicated: then the sentences below the tables say as much.
+func (r *Renderer) mainEffectTable() *table {
+	t := &table{head: []string{"<change", "<durability", "settings", "ratio", "<95 %", "<by setting", "<verdict"}}
+	if !slices.ContainsFunc(r.cells, func(v *cellView) bool { return v.Cell.Repl != "none" }) {
+		return t
+	}
+	for _, e := range results.MainEffects(r.effects) {
+		if e.Metric.Name != "tput" || e.Ratio.Verdict == results.NotComparable {
+			continue
+		}
+		class, verdict, spread := string(e.ToSide), verdictText(e.Ratio), "–"
+		if !e.SameClass() {
+			class, verdict = fmt.Sprintf("%s for %s", e.ToSide, e.FromSide), "price"
+		}
+		if e.Cells > 0 {
+			spread = ratioText(e.Least) + " to " + ratioText(e.Most)
+		}
+		t.add(phrase(e.Factor, e.To)+" instead of "+phrase(e.Factor, e.From), class, fmt.Sprint(max(1, e.Cells)), ratioText(e.Ratio.Value),
+			interval(e.Ratio.Interval, ratioText), spread, verdict)
+	}
+	return t
+}
+
+// replicaTable is what the nodes of replicated cells told; without rows where there are none.
+func (r *Renderer) replicaTable(class results.Class) *table {
+	var hops []string
+	for _, v := range r.cells {
+		for _, s := range v.parts() {
+			if s.Class != class || s.Replication == nil {
+				continue
+			}
+			for _, h := range s.Replication.Hops {
+				if !slices.Contains(hops, h.Name) {
+					hops = append(hops, h.Name)
+				}
+			}
+		}
+	}
+	t := &table{head: append(r.factorHeads(), "<part", "nodes", "W", "L", "caught up", "written/log")}
+	t.head = append(t.head, hops...)
+	for _, v := range r.cells {
+		for _, s := range v.parts() {
+			if s.Class != class || s.Replication == nil {
+				continue
+			}
+			q := s.Replication
+			row := append(r.factorCells(v), string(s.Part), fmt.Sprint(q.Nodes), results.FormatBytes(float64(q.UnflushedMaxBytes)), results.FormatBytes(float64(q.LagMaxBytes)),
+				results.FormatUS(q.CatchUpS*1e6), optText(q.MaxRatio, ratioText))
+			for _, name := range hops {
+				row = append(row, hopText(q.Hops, name))
+			}
+			t.add(row...)
+		}
+	}
+	return t
+}
+
+func hopText(hops []results.ReplicaHop, name string) string {
+	for _, h := range hops {
+		if h.Name == name {
+			return results.FormatUS(h.MeanUS)
+		}
+	}
+	return "–"
 }
 
 // textFoot is what every screen ends with: sentences, gates, notes, what was not controlled.
 func (r *Renderer) textFoot(b *strings.Builder) {
-	if ss := r.sentences(); len(r.cells) > 1 || slices.ContainsFunc(ss, func(s sentence) bool { return s.Kind == kindTrouble }) {
+	ss := r.sentences()
+	if len(r.mainEffectTable().rows) > 0 { // the table has said it
+		ss = slices.DeleteFunc(ss, func(s sentence) bool { return s.Kind == kindEffect || s.Kind == kindPrice })
+	}
+	if len(r.cells) > 1 || slices.ContainsFunc(ss, func(s sentence) bool { return s.Kind == kindTrouble }) {
 		for i, s := range ss {
 			if len(r.cells) == 1 && s.Kind != kindTrouble {
 				continue

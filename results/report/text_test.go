@@ -47,9 +47,16 @@ func oneCell() resultstest.Options {
 
 func quick() resultstest.Options { return resultstest.Options{Label: "smoke", DurS: 3} }
 
-// Proves the terminal screens, of one cell and of a matrix, to the byte.
+func replicated() resultstest.Options {
+	return resultstest.Options{Cells: resultstest.Replicated([]string{"async", "sync"}, []string{"none", "async", "sync", "raft"}, []int{1, 256}), DurS: 3}
+}
+
+// Proves the terminal screens, of one cell and of matrices, to the byte; cells of different durability classes never
+// stand in one table.
 func TestText(t *testing.T) {
-	for name, o := range map[string]resultstest.Options{"one": oneCell(), "quick": quick()} {
+	one := replicated()
+	one.Cells = one.Cells[6:7]
+	for name, o := range map[string]resultstest.Options{"one": oneCell(), "quick": quick(), "replicated": replicated(), "onereplicated": one} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			require.NoError(t, open(t, o).Text(&b))

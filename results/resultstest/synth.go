@@ -49,6 +49,21 @@ func Matrix(flush []string, topics, producers []int) []results.Cell {
 	return cs
 }
 
+// Replicated makes every combination of flush and replication modes and topics, over the wire.
+func Replicated(flush, repl []string, topics []int) []results.Cell {
+	var cs []results.Cell
+	for _, f := range flush {
+		for _, r := range repl {
+			for _, t := range topics {
+				cs = append(cs, results.Cell{
+					Driver: "wire", Flush: f, Repl: r, Write: "pwrite", Topics: t, Queues: 8, SizeBytes: 1024, Producers: 16, Window: 64,
+				})
+			}
+		}
+	}
+	return cs
+}
+
 // Write makes a run and stores it in dir.
 func Write(dir string, o Options) (*results.Store, error) {
 	if o.Cells == nil {
@@ -180,6 +195,9 @@ func shapeOf(c results.Cell, part results.Part, speed float64) shape {
 		s.tailFrac *= 9
 	}
 	s.rate *= speed
+	if c.Driver == "wire" {
+		s.rate *= map[string]float64{"none": 1, "async": 0.82, "sync": 0.78, "raft": 0.55}[c.Repl] * 0.2
+	}
 	s.p50 = n / s.rate * 1e6 * 0.94
 	s.offered = s.rate
 	if part == results.PartOpen {
@@ -274,6 +292,7 @@ func makePart(rng *rand.Rand, c results.Cell, part results.Part, s shape, durS i
 	if c.Flush == "sync" {
 		res.Resources.DirtyMaxBytes = 6 << 20
 	}
+	replicate(c, res)
 	rows := series(rng, c, part, s, durS, res)
 	hists := []results.Hist{
 		{Part: part, Name: results.HistResponse, Whole: true, DurS: float64(durS), H: resp},
@@ -285,6 +304,34 @@ func makePart(rng *rand.Rand, c results.Cell, part results.Part, s shape, durS i
 			results.Hist{Part: part, Name: results.HistPacing, Whole: true, DurS: float64(durS), H: pacing})
 	}
 	return res, hists, rows
+}
+
+// replicate adds what the nodes of a replicated cell would tell.
+func replicate(c results.Cell, res *results.Result) {
+	nodes := map[string]int{"async": 2, "sync": 2, "raft": 3}[c.Repl]
+	if nodes == 0 {
+		return
+	}
+	r := &results.Replication{
+		Samples: 4, LagMaxBytes: 96 << 10, UnflushedMaxBytes: 11 << 20, CatchUpS: 0.004,
+		Hops: []results.ReplicaHop{
+			{Name: "append", N: res.Counts.Acked / 20, MeanUS: 21}, {Name: "localFlush", N: res.Counts.Acked / 40, MeanUS: 150},
+			{Name: "send", N: res.Counts.Acked / 20, MeanUS: 34}, {Name: "remoteAppend", N: res.Counts.Acked / 20, MeanUS: 48}, {Name: "ack", N: res.Counts.Acked / 20, MeanUS: 240},
+		},
+	}
+	if c.Flush == "sync" {
+		r.UnflushedMaxBytes = 1 << 20
+		r.Hops = append(r.Hops[:4:4], results.ReplicaHop{Name: "remoteFlush", N: res.Counts.Acked / 40, MeanUS: 171}, r.Hops[4])
+	}
+	if c.Repl == "async" {
+		r.LagMaxBytes, r.CatchUpS = 3<<20, 0.02
+		r.ClockS = res.MeasuredS + r.CatchUpS
+	}
+	for i := range nodes {
+		r.Nodes = append(r.Nodes, results.ReplicaNode{ID: fmt.Sprintf("n%d", i), LogBytes: res.Resources.LogBytes, WrittenBytes: results.Ptr(res.Resources.LogBytes / 100 * int64(103+i))})
+	}
+	*res.Resources.DevFinalBytes *= int64(nodes)
+	res.Replication = r
 }
 
 func series(rng *rand.Rand, c results.Cell, part results.Part, s shape, durS int, res *results.Result) []results.Row {

@@ -31,6 +31,9 @@ func (Driver) Name() string { return "embedded" }
 
 // Open opens a new store and waits until its first segments are ready.
 func (d Driver) Open(ctx context.Context, c bench.Config) (bench.Session, error) {
+	if c.Cell.Repl != "none" {
+		return nil, fmt.Errorf("--repl=%s runs real brokers: use --driver=wire", c.Cell.Repl)
+	}
 	flush, err := engine.ParseFlushMode(c.Cell.Flush)
 	if err != nil {
 		return nil, err

@@ -64,7 +64,7 @@ func sendTo(topic string, queue int32, body []byte) *protocol.Command {
 // stored, found through the name server.
 func BenchmarkColdStart(b *testing.B) {
 	home := b.TempDir()
-	cl, err := wire.Launch(b.Context(), wire.Driver{BinDir: programs}, home)
+	cl, err := wire.Start(b.Context(), wire.Driver{BinDir: programs}, home, alone)
 	require.NoError(b, err)
 	defer func() { require.NoError(b, cl.Stop()) }()
 	conf, err := os.ReadFile(filepath.Join(home, "broker.conf"))
@@ -129,7 +129,7 @@ func firstSend(b *testing.B, net *remoting.Client, ns, broker string) {
 
 // BenchmarkFootprint is the memory of an idle broker and name server, and of a broker with 10,000 idle connections.
 func BenchmarkFootprint(b *testing.B) {
-	cl, err := wire.Launch(b.Context(), wire.Driver{BinDir: programs}, b.TempDir())
+	cl, err := wire.Start(b.Context(), wire.Driver{BinDir: programs}, b.TempDir(), alone)
 	require.NoError(b, err)
 	defer func() { require.NoError(b, cl.Stop()) }()
 	net := newClient(b)
@@ -160,9 +160,9 @@ func BenchmarkFootprint(b *testing.B) {
 
 // BenchmarkPullBacklog is how fast four connections pull what lies in the log, 1 KiB bodies, in batches.
 func BenchmarkPullBacklog(b *testing.B) {
-	cl, err := wire.Launch(b.Context(), wire.Driver{BinDir: programs, BrokerConf: []string{
+	cl, err := wire.Start(b.Context(), wire.Driver{BinDir: programs, BrokerConf: []string{
 		"maxTransferCountOnMessageInMemory=1024", "maxTransferBytesOnMessageInMemory=1M", "maxTransferCountOnMessageInDisk=1024", "maxTransferBytesOnMessageInDisk=1M",
-	}}, b.TempDir())
+	}}, b.TempDir(), alone)
 	require.NoError(b, err)
 	defer func() { require.NoError(b, cl.Stop()) }()
 	net := newClient(b)

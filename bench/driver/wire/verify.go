@@ -1,8 +1,14 @@
 package wire
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
 	"sync/atomic"
 
 	"rmq/bench"
@@ -13,33 +19,44 @@ import (
 	"rmq/remoting/protocol"
 )
 
-// Verify implements [bench.Session]: it restarts a broker of ours, pulls every queue from its first offset to its
-// last, and reads the log from end to end once the broker has stopped. A cluster of somebody else's is only pulled.
+// Verify implements [bench.Session]: it restarts brokers of ours, pulls every queue from its first offset to its last
+// from the one that leads, and once all have stopped reads its log from end to end and compares the others with it. A
+// cluster of somebody else's is only pulled.
 func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
 	if !s.stored {
 		return bench.ErrNothingStored
 	}
 	s.tail.stop()
-	cl := s.cluster
-	if cl.store != "" {
-		if err := cl.children[len(cl.children)-1].end(); err != nil {
+	own := s.cluster.own
+	if own == nil {
+		if err := s.pullAll(ctx, a); err != nil {
 			return err
 		}
-		if err := cl.relaunch(ctx, s.cell.Dir); err != nil {
-			return fmt.Errorf("start again: %w", err)
-		}
-	}
-	if err := s.pullAll(ctx, a); err != nil {
-		return err
-	}
-	if cl.store == "" {
 		a.NoScan("the cluster is not ours: its log was not scanned")
 		return nil
 	}
-	if err := cl.stop(); err != nil {
+	if err := own.restart(ctx); err != nil {
+		return fmt.Errorf("start again: %w", err)
+	}
+	leader, err := own.Leader(ctx)
+	if err != nil {
 		return err
 	}
-	return s.scan(ctx, a)
+	s.cluster.brokers = []string{leader.Addr}
+	if err := s.pullAll(ctx, a); err != nil {
+		return err
+	}
+	if err := own.CaughtUp(ctx); err != nil {
+		return err
+	}
+	status, _, _ := own.Status(ctx, leader)
+	if err := own.StopNodes(); err != nil {
+		return err
+	}
+	if err := s.scan(ctx, a, leader); err != nil {
+		return err
+	}
+	return own.compareCopies(leader, status.Confirm)
 }
 
 // pullAll pulls every queue of every broker, some at a time.
@@ -143,8 +160,8 @@ func pullQueue(ctx context.Context, conn *remoting.Conn, a *bench.Auditor, topic
 }
 
 // scan reads the log of a broker that has stopped.
-func (s *session) scan(ctx context.Context, a *bench.Auditor) error {
-	st, err := engine.Open(ctx, engine.Options{Dir: s.cluster.store, SegmentBytes: s.cell.SegmentBytes, PrepareDisabled: true})
+func (s *session) scan(ctx context.Context, a *bench.Auditor, n *Node) error {
+	st, err := engine.Open(ctx, engine.Options{Dir: n.Store, SegmentBytes: s.cell.SegmentBytes, PrepareDisabled: true})
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}
@@ -160,4 +177,84 @@ func (s *session) scan(ctx context.Context, a *bench.Auditor) error {
 		return err
 	}
 	return context.Cause(ctx)
+}
+
+// restart stops all brokers and starts them as they were.
+func (c *Cluster) restart(ctx context.Context) error {
+	if err := c.StopNodes(); err != nil {
+		return err
+	}
+	for _, n := range c.Nodes {
+		if err := c.StartNode(ctx, n); err != nil {
+			return err
+		}
+	}
+	return c.AwaitInSync(ctx)
+}
+
+// compareCopies says where the log of a node that has stopped differs from the leader's, up to a position that all hold.
+func (c *Cluster) compareCopies(leader *Node, end int64) error {
+	files, err := filepath.Glob(filepath.Join(leader.LogDir(c.spec.Repl), "[0-9]*"))
+	if err != nil {
+		return err
+	}
+	for _, n := range c.Nodes {
+		for _, name := range files {
+			if n == leader {
+				continue
+			}
+			from, err := strconv.ParseInt(filepath.Base(name), 10, 64)
+			if err != nil || from >= end {
+				continue
+			}
+			at, err := firstDifference(name, filepath.Join(n.LogDir(c.spec.Repl), filepath.Base(name)), end-from)
+			if err != nil {
+				return err
+			}
+			if at >= 0 {
+				return fmt.Errorf("the log of %s differs from that of %s, which leads, at position %d of %d confirmed", n.ID, leader.ID, from+at, end)
+			}
+		}
+	}
+	return nil
+}
+
+// firstDifference is where two files differ within their first n bytes, or the longer one's end; -1 if nowhere.
+func firstDifference(a, b string, n int64) (int64, error) {
+	fa, err := os.Open(a)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = fa.Close() }() // only read
+	fb, err := os.Open(b)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = fb.Close() }() // only read
+	st, err := fa.Stat()
+	if err != nil {
+		return 0, err
+	}
+	n = min(n, st.Size())
+	const step = 1 << 20
+	x, y := make([]byte, step), make([]byte, step)
+	for at := int64(0); at < n; at += step {
+		k := int(min(step, n-at))
+		if _, err := fa.ReadAt(x[:k], at); err != nil {
+			return 0, err
+		}
+		got, err := fb.ReadAt(y[:k], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		if bytes.Equal(x[:k], y[:got]) {
+			continue
+		}
+		for i := range k {
+			if i >= got || x[i] != y[i] {
+				return at + int64(i), nil
+			}
+		}
+	}
+	return -1, nil
 }

@@ -76,7 +76,7 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err 
 	case d.Null:
 		s.cluster, err = startNull(ctx, d, c)
 	case s.target == "":
-		s.cluster, err = startBroker(ctx, d, c)
+		s.cluster, err = startOwn(ctx, d, c)
 	default:
 		s.cluster, err = findCluster(ctx, s.client, s.target)
 	}
@@ -196,14 +196,24 @@ func (s *session) Config() map[string]string {
 	return m
 }
 
-// Sync implements [bench.Session]: it waits until a broker says that it has nothing left to flush.
+// Sync implements [bench.Session]: it waits until every broker says that it has nothing left to flush.
 func (s *session) Sync(ctx context.Context) error {
 	if !s.stored {
 		return nil
 	}
+	brokers := s.cluster.brokers
+	if own := s.cluster.own; own != nil {
+		if err := own.CaughtUp(ctx); err != nil {
+			return err
+		}
+		brokers = nil
+		for _, n := range own.Nodes {
+			brokers = append(brokers, n.Addr)
+		}
+	}
 	for end := time.Now().Add(openTimeout); ; {
 		left := false
-		for _, addr := range s.cluster.brokers {
+		for _, addr := range brokers {
 			table, err := runtimeInfo(ctx, s.client, addr)
 			if err != nil {
 				return err
@@ -216,11 +226,58 @@ func (s *session) Sync(ctx context.Context) error {
 		if time.Now().After(end) {
 			return fmt.Errorf("not everything was flushed within %v", openTimeout)
 		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(20 * time.Millisecond):
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
 		}
+	}
+}
+
+// Stock implements [bench.Replicated].
+func (s *session) Stock() bool { return s.cluster.stock }
+
+// CaughtUp implements [bench.Replicated]. Slaves of somebody else's are asked for through GET_BROKER_HA_STATUS.
+func (s *session) CaughtUp(ctx context.Context) error {
+	if own := s.cluster.own; own != nil {
+		return own.CaughtUp(ctx)
+	}
+	if s.cell.Cell.Repl == "raft" || !s.stored { // the ack has said it
+		return nil
+	}
+	for end := time.Now().Add(openTimeout); ; {
+		var behind []string
+		for _, addr := range s.cluster.brokers {
+			var info protocol.HARuntimeInfo
+			if err := ask(ctx, s.client, addr, protocol.NewRequest(protocol.RequestGetBrokerHAStatus), &info); err != nil {
+				return fmt.Errorf("how far the slaves are: %w", err)
+			}
+			if len(info.HAConnectionInfo) == 0 {
+				return fmt.Errorf("--repl=%s and no slave is connected to %s", s.cell.Cell.Repl, addr)
+			}
+			for _, c := range info.HAConnectionInfo {
+				if c.SlaveAckOffset < info.MasterCommitLogMaxOffset {
+					behind = append(behind, fmt.Sprintf("%s of %s by %d bytes", c.Addr, addr, info.MasterCommitLogMaxOffset-c.SlaveAckOffset))
+				}
+			}
+		}
+		if len(behind) == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("slaves are behind after %v: %s", openTimeout, strings.Join(behind, ", "))
+		}
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(d):
+		return nil
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 	"rmq/results"
 )
 
+// alone is a broker without replicas.
+var alone = wire.Spec{Flush: "async", Write: "pwrite", Repl: "none"}
+
 // programs is where the tests have built our programs.
 var programs string
 
@@ -101,7 +104,7 @@ func TestBrokerKeepsWhatItAcknowledges(t *testing.T) {
 // through the queues alone.
 func TestTarget(t *testing.T) {
 	home := t.TempDir()
-	cl, err := wire.Launch(t.Context(), wire.Driver{BinDir: programs}, home)
+	cl, err := wire.Start(t.Context(), wire.Driver{BinDir: programs}, home, alone)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, cl.Stop()) }()
 	for range 2 {

@@ -85,6 +85,11 @@ func (c *child) kill() {
 // end asks the process to stop, and waits for it.
 func (c *child) end() error {
 	c.term()
+	return c.awaitEnd()
+}
+
+// awaitEnd waits for a process that has been asked to stop. To ask twice would end it on the spot.
+func (c *child) awaitEnd() error {
 	select {
 	case <-c.done:
 	case <-time.After(openTimeout):

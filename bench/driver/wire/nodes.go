@@ -341,16 +341,16 @@ func (c *Cluster) Broker() string { return c.Nodes[0].Addr }
 // StopNodes asks all brokers to stop, at once, and waits for them.
 func (c *Cluster) StopNodes() error {
 	var errs []error
+	var asked []*child
 	for _, n := range c.Nodes {
 		if n.Running() {
 			_ = n.Signal(syscall.SIGCONT) // it may have been frozen
 			n.child.term()
+			asked = append(asked, n.child)
 		}
 	}
-	for _, n := range c.Nodes {
-		if n.Running() {
-			errs = append(errs, n.child.end())
-		}
+	for _, ch := range asked {
+		errs = append(errs, ch.awaitEnd())
 	}
 	return errors.Join(errs...)
 }

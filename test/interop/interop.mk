@@ -11,8 +11,8 @@ INTEROP_MVN ?= mvn -q -B
 interop-store: ## exchange store directories and frames with the classes of Apache 4.9 and 5.3 (needs Java and Maven)
 	@if command -v java >/dev/null && command -v javac >/dev/null && command -v mvn >/dev/null; then \
 		$(MAKE) --no-print-directory $(INTEROP_JAVA)/target/store49/classpath $(INTEROP_JAVA)/target/store53/classpath $(FRAMES_CLASSPATHS) && \
-		echo go test -tags interop -count=1 -timeout 15m $(INTEROP_FLAGS) ./test/interop && \
-		go test -tags interop -count=1 -timeout 15m $(INTEROP_FLAGS) ./test/interop; \
+		echo go test -tags interop -count=1 -timeout 15m $(INTEROP_FLAGS) ./test/interop $(INTEROP_ARGS) && \
+		go test -tags interop -count=1 -timeout 15m $(INTEROP_FLAGS) ./test/interop $(INTEROP_ARGS); \
 	else \
 		echo "************************************************************************"; \
 		echo "* interop-store: SKIPPED. No JDK with Maven on PATH, so NOTHING was      "; \
@@ -24,7 +24,7 @@ interop-store-long: ## the same with more rounds and seeds
 	RMQ_INTEROP_LONG=1 $(MAKE) --no-print-directory interop-store
 
 interop-goldens: ## let Apache write the sample directories of test/compat anew
-	$(MAKE) --no-print-directory interop-store INTEROP_FLAGS='-run TestGoldens -regenerate'
+	$(MAKE) --no-print-directory interop-store INTEROP_FLAGS='-run TestGoldens' INTEROP_ARGS=-regenerate
 
 $(INTEROP_JAVA)/target/%/classpath: $(INTEROP_SOURCES)
 	cd $(INTEROP_JAVA) && $(INTEROP_MVN) -P $* package

@@ -218,8 +218,15 @@ func brokerConf(t *testing.T, namesrv, store string, port int, more ...string) s
 // ourBroker starts mqbroker on a store directory.
 func ourBroker(t *testing.T, namesrv, store string, more ...string) *node {
 	t.Helper()
-	port, dir := ports(t, 4)+2, t.TempDir()
-	cmd := exec.Command(bin(t, "mqbroker"), "-c", brokerConf(t, namesrv, store, port, more...))
+	port := ports(t, 4) + 2
+	return ourBrokerAt(t, port, brokerConf(t, namesrv, store, port, more...))
+}
+
+// ourBrokerAt starts mqbroker with a configuration that names the port.
+func ourBrokerAt(t *testing.T, port int, conf string) *node {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command(bin(t, "mqbroker"), "-c", conf)
 	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+dir)
 	n := &node{start(t, "mqbroker", cmd), "127.0.0.1:" + strconv.Itoa(port), dir}
 	n.awaitPort(t, n.addr, 20*time.Second)
@@ -235,8 +242,14 @@ func apacheBroker(t *testing.T, namesrv, store string, more ...string) *node {
 // broker starts the broker of a release line on a store directory.
 func (l line) broker(t *testing.T, namesrv, store string, more ...string) *node {
 	t.Helper()
-	port, dir := ports(t, 4)+2, home(t)
-	conf := brokerConf(t, namesrv, store, port, append(more, "useEpollNativeSelector=false")...)
+	port := ports(t, 4) + 2
+	return l.brokerAt(t, port, brokerConf(t, namesrv, store, port, append(more, "useEpollNativeSelector=false")...))
+}
+
+// brokerAt starts the broker of a release line with a configuration that names the port.
+func (l line) brokerAt(t *testing.T, port int, conf string) *node {
+	t.Helper()
+	dir := home(t)
 	cmd := l.java(t, "512m", []string{"-Drocketmq.home.dir=" + dir, "-XX:MaxDirectMemorySize=512m"}, "org.apache.rocketmq.broker.BrokerStartup", "-c", conf)
 	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+dir)
 	n := &node{start(t, "apache-broker", cmd), "127.0.0.1:" + strconv.Itoa(port), dir}

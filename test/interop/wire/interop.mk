@@ -16,14 +16,18 @@ interop-short: ## the part of it that CI runs
 interop-wire: build
 	@if command -v java >/dev/null && command -v javac >/dev/null && command -v mvn >/dev/null; then \
 		$(MAKE) --no-print-directory $(WIRE_LINES:%=$(WIRE_JAVA)/target/%/classpath) && \
-		echo go test -tags interop -count=1 -timeout 60m $(INTEROP_FLAGS) ./test/interop/wire && \
-		go test -tags interop -count=1 -timeout 60m $(INTEROP_FLAGS) ./test/interop/wire; \
+		echo go test -tags interop -count=1 -timeout 60m $(INTEROP_FLAGS) ./test/interop/wire $(INTEROP_ARGS) && \
+		go test -tags interop -count=1 -timeout 60m $(INTEROP_FLAGS) ./test/interop/wire $(INTEROP_ARGS); \
 	else \
 		echo "************************************************************************"; \
 		echo "* interop: SKIPPED. No JDK with Maven on PATH, so NO stock client spoke   "; \
 		echo "* with our programs. Install a JDK (11 or later) and Maven.               "; \
 		echo "************************************************************************"; \
 	fi
+
+.PHONY: interop-ha-goldens
+interop-ha-goldens: ## let Apache's master and slave speak anew for the samples of replication/ha
+	$(MAKE) --no-print-directory interop-wire INTEROP_FLAGS='-run TestApachePair' INTEROP_ARGS=-regenerate
 
 $(WIRE_JAVA)/target/%/classpath: $(WIRE_SOURCES)
 	cd $(WIRE_JAVA) && $(INTEROP_MVN) -P $* package

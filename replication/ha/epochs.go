@@ -17,10 +17,17 @@ import (
 
 // Epoch is one reign: a master that led from Start on. Epochs only grow. What stands before the first
 // one, in a log that was kept without replication or by Apache, is epoch 0.
+//
+// A restart of a master adds one, a promotion goes to the next multiple of [PromotionStep]: so a
+// promoted slave outranks the old master however often that one restarts unseen.
 type Epoch struct {
-	Epoch int64 `json:"epoch"`
-	Start int64 `json:"start"` // position in the log
+	Epoch int64  `json:"epoch"`
+	Start int64  `json:"start"` // position in the log
+	By    string `json:"by"`    // who led: two masters may draw one number
 }
+
+// PromotionStep is the distance of the epochs of promotions.
+const PromotionStep = 1_000_000
 
 // Epochs is a history, oldest first.
 type Epochs []Epoch
@@ -31,6 +38,22 @@ func (es Epochs) Last() int64 {
 		return 0
 	}
 	return es[len(es)-1].Epoch
+}
+
+// newest is the newest reign.
+func (es Epochs) newest() Epoch {
+	if len(es) == 0 {
+		return Epoch{}
+	}
+	return es[len(es)-1]
+}
+
+// next is the epoch of who leads next.
+func (es Epochs) next(promoted bool) int64 {
+	if promoted {
+		return (es.Last()/PromotionStep + 1) * PromotionStep
+	}
+	return es.Last() + 1
 }
 
 // At is the epoch of the byte at pos, and where the next one begins; end of time if none does.
@@ -113,7 +136,10 @@ type record struct {
 	Role   string `json:"role,omitempty"`
 	Leader string `json:"leader,omitempty"` // replication address of who leads
 	Client string `json:"client,omitempty"` // where clients reach it
-	Mode   string `json:"mode,omitempty"`   // of the master that this slave has followed
+	// Former is the replication address of the master in whose place this node was promoted, until
+	// that one has heard of it.
+	Former string `json:"former,omitempty"`
+	Mode   string `json:"mode,omitempty"` // of the master that this slave has followed
 	// Replicas are those that a master has had in sync: who must be heard before it may lead again
 	// after a power cut.
 	Replicas []string `json:"replicas,omitempty"`

@@ -11,23 +11,23 @@ import (
 
 // Proves what a history answers: whose a byte is, what is left of it after a cut and after a new reign.
 func TestEpochs(t *testing.T) {
-	es := Epochs{{1, 0}, {3, 100}, {4, 250}}
+	es := Epochs{{Epoch: 1, Start: 0}, {Epoch: 3, Start: 100}, {Epoch: 4, Start: 250}}
 	for _, c := range []struct{ pos, epoch, next int64 }{{0, 1, 100}, {99, 1, 100}, {100, 3, 250}, {250, 4, 1<<63 - 1}} {
 		epoch, next := es.At(c.pos)
 		require.Equal(t, c.epoch, epoch)
 		require.Equal(t, c.next, next)
 	}
-	epoch, next := Epochs{{2, 50}}.At(10)
+	epoch, next := Epochs{{Epoch: 2, Start: 50}}.At(10)
 	require.Zero(t, epoch)
 	require.EqualValues(t, 50, next)
-	require.Equal(t, Epochs{{1, 0}, {3, 100}}, es.upTo(249))
+	require.Equal(t, Epochs{{Epoch: 1, Start: 0}, {Epoch: 3, Start: 100}}, es.upTo(249))
 	require.Equal(t, es, es.upTo(250))
-	require.Equal(t, Epochs{{1, 0}, {3, 100}, {5, 200}}, es.upTo(199).add(Epoch{5, 200}))
-	require.Equal(t, Epochs{{1, 0}, {3, 100}, {5, 250}}, es.add(Epoch{5, 250}), "a reign without a byte leaves nothing")
-	require.Equal(t, Epochs{{3, 100}, {4, 250}}, es.prune(100))
+	require.Equal(t, Epochs{{Epoch: 1, Start: 0}, {Epoch: 3, Start: 100}, {Epoch: 5, Start: 200}}, es.upTo(199).add(Epoch{Epoch: 5, Start: 200}))
+	require.Equal(t, Epochs{{Epoch: 1, Start: 0}, {Epoch: 3, Start: 100}, {Epoch: 5, Start: 250}}, es.add(Epoch{Epoch: 5, Start: 250}), "a reign without a byte leaves nothing")
+	require.Equal(t, Epochs{{Epoch: 3, Start: 100}, {Epoch: 4, Start: 250}}, es.prune(100))
 	require.Equal(t, es, es.prune(99))
-	require.Error(t, Epochs{{2, 0}, {1, 5}}.validate())
-	require.Error(t, Epochs{{1, 9}, {2, 5}}.validate())
+	require.Error(t, Epochs{{Epoch: 2, Start: 0}, {Epoch: 1, Start: 5}}.validate())
+	require.Error(t, Epochs{{Epoch: 1, Start: 9}, {Epoch: 2, Start: 5}}.validate())
 	require.NoError(t, es.validate())
 }
 
@@ -41,8 +41,8 @@ func TestEpochFile(t *testing.T) {
 	none, err := loadRecord(heap, "/s")
 	require.NoError(t, err)
 	require.Zero(t, none.Group)
-	old := record{Group: 1<<63 + 5, Epochs: Epochs{{1, 0}}}
-	newer := record{Group: old.Group, Epochs: Epochs{{1, 0}, {2, 77}}, Role: roleFollower, Leader: "h:1", Replicas: []string{"b"}}
+	old := record{Group: 1<<63 + 5, Epochs: Epochs{{Epoch: 1, Start: 0}}}
+	newer := record{Group: old.Group, Epochs: Epochs{{Epoch: 1, Start: 0}, {Epoch: 2, Start: 77}}, Role: roleFollower, Leader: "h:1", Replicas: []string{"b"}}
 	require.NoError(t, saveRecord(heap, "/s", old))
 
 	faulty := vfs.NewFaulty(heap)

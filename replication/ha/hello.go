@@ -37,12 +37,14 @@ type Welcome struct {
 // Step is what the side that has dialled is to do.
 type Step string
 
-// The steps. All but the first two are followed by another hello.
+// The steps. After each but the first the slave dials again.
 const (
 	StepStream   Step = "stream"   // take what follows from Pos on
 	StepPull     Step = "pull"     // send what you have from Pos on: the master has lost it
 	StepTruncate Step = "truncate" // cut the log at Pos
 	StepRestart  Step = "restart"  // begin an empty log at Pos
+	StepRedirect Step = "redirect" // somebody else leads: Leader
+	StepNone     Step = "none"     // the answer to an announcement
 )
 
 func parseHello(b []byte) (h Hello, err error) {
@@ -122,7 +124,7 @@ func decide(m, s side) outcome {
 	case pos <= s.Min:
 		return refuse("the log of %s (%d to %d, newest epoch %d) has nothing in common with that of %s (%d to %d, epoch %d): it is of another master or a backup that is too old; move its directory away to fill it from the master",
 			s.ID, s.Min, s.End, s.Epochs.Last(), m.ID, m.Min, m.End, m.Epochs.Last())
-	case pos < s.End && pos == m.End && s.Epochs.Last() == m.Epochs.Last():
+	case pos < s.End && pos == m.End && s.Epochs.newest() == m.Epochs.newest():
 		return outcome{Ahead: true, Pos: pos}
 	case pos < m.Min:
 		return outcome{Do: StepRestart, Pos: m.Min}

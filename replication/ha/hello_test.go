@@ -65,7 +65,7 @@ func TestMeetings(t *testing.T) {
 // Proves that whatever two nodes hold, the slave never keeps a byte that the master may not have, is
 // never cut when it is ahead in the master's own epoch, and is done after a few steps.
 func TestMeetingsEnd(t *testing.T) {
-	histories := []Epochs{nil, {{1, 0}}, {{1, 0}, {2, 100}}, {{1, 0}, {2, 200}}, {{1, 0}, {3, 150}}, {{2, 100}}, {{1, 0}, {2, 100}, {4, 200}}}
+	histories := []Epochs{nil, {{Epoch: 1, Start: 0}}, {{Epoch: 1, Start: 0}, {Epoch: 2, Start: 100}}, {{Epoch: 1, Start: 0}, {Epoch: 2, Start: 200}}, {{Epoch: 1, Start: 0}, {Epoch: 3, Start: 150}}, {{Epoch: 2, Start: 100}}, {{Epoch: 1, Start: 0}, {Epoch: 2, Start: 100}, {Epoch: 4, Start: 200}}}
 	for _, me := range histories {
 		for _, se := range histories {
 			for _, min := range []int64{0, 100, 200} {

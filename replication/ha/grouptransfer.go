@@ -19,7 +19,7 @@ type replica struct {
 	client string
 	addr   string
 
-	conn             link // nil: not connected
+	conn             *peerConn // nil: not connected
 	written, durable int64
 	meta             int64 // number of the newest document that it has
 	heard            time.Time
@@ -33,9 +33,6 @@ type replica struct {
 	hold     *engine.Hold
 }
 
-// link is a connection of a replica.
-type link interface{ close() }
-
 // line is one kind of position that waits for replicas: of the log, or of documents.
 type line struct {
 	mark watermark.Mark // what may be acked
@@ -48,10 +45,11 @@ type line struct {
 // messages waits, and no allocation.
 type GroupTransfer struct {
 	store *engine.Store
-	sync  bool // appends wait
-	need  int  // slaves before an ack
-	min   int  // slaves that must be in sync for an append to be taken
+	sync  atomic.Bool // appends wait
+	need  int         // slaves before an ack
+	min   int         // slaves that must be in sync for an append to be taken
 	o     *Options
+	group atomic.Uint64 // of the log, once known
 
 	log, meta line
 	available atomic.Bool // enough slaves are in sync
@@ -69,9 +67,10 @@ type GroupTransfer struct {
 
 func newGroupTransfer(o *Options, hops *hopTimes) *GroupTransfer {
 	g := &GroupTransfer{
-		sync: o.Mode == replication.Sync, need: o.InSyncReplicas - 1, min: o.MinInSyncReplicas - 1,
+		need: o.InSyncReplicas - 1, min: o.MinInSyncReplicas - 1,
 		o: o, replicas: map[string]*replica{}, hops: hops, docs: func() int64 { return 0 },
 	}
+	g.sync.Store(o.Mode == replication.Sync)
 	g.log.mark.Advance(math.MaxInt64)
 	g.meta.mark.Advance(math.MaxInt64)
 	return g
@@ -81,7 +80,7 @@ func newGroupTransfer(o *Options, hops *hopTimes) *GroupTransfer {
 func (g *GroupTransfer) lead(sync bool, end int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.sync = sync
+	g.sync.Store(sync)
 	g.leading.Store(true)
 	clear(g.replicas)
 	if !sync {
@@ -113,7 +112,7 @@ func (g *GroupTransfer) follow() {
 
 // admit says whether an append may begin.
 func (g *GroupTransfer) admit() error {
-	if n := int(g.count.Load()); n < g.min || g.o.Strict && g.sync && n < g.need {
+	if n := int(g.count.Load()); n < g.min || g.o.Strict && g.sync.Load() && n < g.need {
 		return replication.ErrNotEnoughReplicas
 	}
 	return nil
@@ -121,7 +120,7 @@ func (g *GroupTransfer) admit() error {
 
 // submitted sees to it that what was appended does not wait when there is nobody to wait for.
 func (g *GroupTransfer) submitted() {
-	if g.sync && !g.available.Load() {
+	if g.sync.Load() && !g.available.Load() {
 		g.mu.Lock()
 		g.release()
 		g.mu.Unlock()
@@ -131,7 +130,7 @@ func (g *GroupTransfer) submitted() {
 // verdict is asked for records up to end that are about to be acked.
 func (g *GroupTransfer) verdict(end int64) error {
 	switch {
-	case !g.sync:
+	case !g.sync.Load():
 		return nil
 	case end <= g.log.replicated.Load():
 		g.hops.ack(g.moved.Load())
@@ -143,7 +142,7 @@ func (g *GroupTransfer) verdict(end int64) error {
 }
 
 // connected notes the connection of a replica. The one before it, if any, is returned to be closed.
-func (g *GroupTransfer) connected(id string, conn link, set func(*replica)) (r *replica, old link) {
+func (g *GroupTransfer) connected(id string, conn *peerConn, set func(*replica)) (r *replica, old *peerConn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	r = g.replicas[id]
@@ -164,7 +163,7 @@ func (g *GroupTransfer) connected(id string, conn link, set func(*replica)) (r *
 }
 
 // disconnected notes that conn of r is gone, unless another one has taken its place.
-func (g *GroupTransfer) disconnected(r *replica, conn link) {
+func (g *GroupTransfer) disconnected(r *replica, conn *peerConn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if r.conn != conn {
@@ -183,7 +182,7 @@ func (g *GroupTransfer) dropLocked(r *replica) {
 }
 
 // acked notes what r has confirmed over conn.
-func (g *GroupTransfer) acked(r *replica, conn link, written, durable, meta int64) {
+func (g *GroupTransfer) acked(r *replica, conn *peerConn, written, durable, meta int64) {
 	now := time.Now()
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -230,7 +229,7 @@ func (g *GroupTransfer) update(now time.Time) {
 	}
 	n := len(g.positions)
 	g.count.Store(int32(n))
-	if !g.sync || !g.leading.Load() {
+	if !g.sync.Load() || !g.leading.Load() {
 		return
 	}
 	if n >= g.need {
@@ -281,25 +280,19 @@ func (g *GroupTransfer) tick(now time.Time) {
 func (g *GroupTransfer) needed(r *replica) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.sync && r.inSync && int(g.count.Load()) <= g.need
+	return g.sync.Load() && r.inSync && int(g.count.Load()) <= g.need
 }
 
-// inSyncIDs are those in sync, sorted; and those that are gone while what they had is on our disk as
-// well, so that nobody needs them any more.
-func (g *GroupTransfer) inSyncIDs() (in, gone []string) {
+// expendable says that a replica is gone, and what it had is on our disk as well; start is where the
+// reign began.
+func (g *GroupTransfer) expendable(id string, start int64) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	flushed := g.store.Flushed()
-	for id, r := range g.replicas {
-		switch {
-		case r.inSync:
-			in = append(in, id)
-		case r.conn == nil && r.written <= flushed:
-			gone = append(gone, id)
-		}
+	r := g.replicas[id]
+	if r == nil {
+		return start <= g.store.Flushed()
 	}
-	slices.Sort(in)
-	return in, gone
+	return r.conn == nil && r.written <= g.store.Flushed()
 }
 
 // peers are all replicas, by id.

@@ -1,0 +1,177 @@
+//go:build interop
+
+package wire
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"rmq/client"
+)
+
+// ledgerGroup are three brokers that elect who leads, started by the configuration of a DLedger group.
+type ledgerGroup struct {
+	by    line
+	nodes []*replica
+	peers string
+	ns    string
+	c     *client.Client
+}
+
+func newLedgerGroup(t *testing.T, by line) *ledgerGroup {
+	t.Helper()
+	g := &ledgerGroup{by: by, ns: ourNamesrv(t).addr}
+	g.c = newClient(t, g.ns)
+	first := ports(t, 3)
+	var peers []string
+	for i := range 3 {
+		n := newReplica(t)
+		id := "n" + strconv.Itoa(i)
+		n.log = "dledger-" + id + "/data"
+		if by == rmq {
+			n.log = "raft-" + id + "/commitlog"
+		}
+		n.segment = 1 << 20
+		g.nodes = append(g.nodes, n)
+		peers = append(peers, id+"-127.0.0.1:"+strconv.Itoa(first+i))
+	}
+	g.peers = strings.Join(peers, ";")
+	for i := range g.nodes {
+		g.start(t, i)
+	}
+	return g
+}
+
+func (g *ledgerGroup) start(t *testing.T, i int) {
+	t.Helper()
+	g.nodes[i].start(t, g.by, g.ns, "enableDLegerCommitLog=true", "dLegerGroup=broker-a", "dLegerPeers="+g.peers, "dLegerSelfId=n"+strconv.Itoa(i))
+}
+
+// leader waits until one of them is registered as the master, not counting one that was killed, and returns its number.
+func (g *ledgerGroup) leader(t *testing.T) int {
+	t.Helper()
+	at := -1
+	eventually(t, "a leader registers", func() bool {
+		info, err := g.c.Admin().Cluster(t.Context())
+		if err != nil {
+			return false
+		}
+		addr := info.BrokerAddrTable["broker-a"].BrokerAddrs[0]
+		at = slices.IndexFunc(g.nodes, func(n *replica) bool { return n.node != nil && n.addr() == addr })
+		return at >= 0
+	})
+	return at
+}
+
+// writer is an unmodified Java producer that sends one message after the other until it is told to end.
+type writer struct {
+	cmd  *exec.Cmd
+	in   io.Closer
+	done chan struct{}
+
+	mu  sync.Mutex
+	out bytes.Buffer
+}
+
+func startWriter(t *testing.T, l line, namesrv, topic, prefix string) *writer {
+	t.Helper()
+	w := &writer{done: make(chan struct{})}
+	w.cmd = l.java(t, "192m", []string{"-Drocketmq.client.logUseSlf4j=true"}, "flow.Write", namesrv, topic, prefix, "1000000", "5", "200")
+	in, err := w.cmd.StdinPipe()
+	require.NoError(t, err)
+	w.in = in
+	out, err := w.cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, w.cmd.Start())
+	go func() {
+		defer close(w.done)
+		for sc := bufio.NewScanner(out); sc.Scan(); {
+			w.mu.Lock()
+			w.out.WriteString(sc.Text() + "\n")
+			w.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = w.cmd.Process.Kill() // it may have ended
+		<-w.done
+		_ = w.cmd.Wait() // it was killed
+	})
+	return w
+}
+
+func (w *writer) acks() (acked, failed []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return acks(w.out.String())
+}
+
+// end lets it end and returns the keys that were acked and the lines of those that failed.
+func (w *writer) end(t *testing.T) (acked, failed []string) {
+	t.Helper()
+	_, err := io.WriteString(w.in.(io.Writer), "end\n")
+	require.NoError(t, err)
+	<-w.done
+	return w.acks()
+}
+
+// TestLedgerGroup proves that unmodified Java clients work with a group that elects its leader and go on when it is
+// killed, and that nothing acked is missing afterwards; the logs of all three are equal once they have come to rest. The
+// group of Apache is the measure of the harness.
+func TestLedgerGroup(t *testing.T) {
+	for _, kinds := range []struct{ by, clients line }{{rmq, client49}, {rmq, client54}, {server54, client54}} {
+		if short() && (kinds.by != rmq || kinds.clients != client54) {
+			continue
+		}
+		t.Run(string(kinds.by)+" with "+string(kinds.clients), func(t *testing.T) { ledgerFailover(t, kinds.by, kinds.clients) })
+	}
+}
+
+func ledgerFailover(t *testing.T, by, clients line) {
+	g := newLedgerGroup(t, by)
+	first := g.leader(t)
+	makeTopic(t, g.c, g.nodes[first], "Ledger", 4, "LedgerReaders")
+	w := startWriter(t, clients, g.ns, "Ledger", "m")
+	count := func() int { acked, _ := w.acks(); return len(acked) }
+	eventually(t, "acks", func() bool { return count() > 200 })
+	g.nodes[first].kill()
+	atKill := count()
+	second := g.leader(t)
+	require.NotEqual(t, first, second)
+	eventually(t, "acks of the next leader, once the client has asked for the route", func() bool { return count() > atKill+200 })
+	g.start(t, first)
+	eventually(t, "acks beside the one that came back", func() bool { return count() > atKill+400 })
+	acked, failed := w.end(t)
+	t.Logf("%d acked, %d failed; the longest wait of one that was acked was %s ms", len(acked), len(failed), w.longest())
+	got := javaKeys(t, clients, g.ns, "Ledger", "LedgerReaders", 0)
+	for _, k := range acked {
+		require.Contains(t, got, k, "an acked message is lost")
+	}
+	for i, n := range g.nodes {
+		if i != second {
+			sameLog(t, g.c, g.nodes[second], n)
+		}
+	}
+}
+
+func (w *writer) longest() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	longest := 0
+	for l := range strings.Lines(w.out.String()) {
+		if f := strings.Fields(l); len(f) == 4 && f[0] == "ACK" {
+			if ms, err := strconv.Atoi(f[1]); err == nil {
+				longest = max(longest, ms)
+			}
+		}
+	}
+	return strconv.Itoa(longest)
+}

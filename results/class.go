@@ -1,5 +1,7 @@
 package results
 
+import "slices"
+
 // Class is a durability class: what an acknowledgement means. Numbers of different classes are
 // never ranked together.
 type Class string
@@ -31,6 +33,20 @@ var classFacts = map[Class]struct{ means, kill, powerOne, powerAll string }{
 	ClassD4:  {"page cache, majority", "yes", "yes", "no"},
 	ClassD5:  {"fsync, majority", "yes", "yes", "yes"},
 }
+
+// stricter lists, for each class, those that promise all that it does and more.
+var stricter = map[Class][]Class{
+	ClassD1a: {ClassD1, ClassD2, ClassD1L, ClassD3, ClassD3s, ClassD3f, ClassD4, ClassD5},
+	ClassD1:  {ClassD1L, ClassD3s, ClassD3f, ClassD5},
+	ClassD2:  {ClassD1L, ClassD3, ClassD3s, ClassD3f, ClassD4, ClassD5},
+	ClassD1L: {ClassD3s, ClassD3f, ClassD5},
+	ClassD3:  {ClassD3s, ClassD3f},
+	ClassD3s: {ClassD3f},
+	ClassD4:  {ClassD5},
+}
+
+// StricterThan says whether c promises all that other does, and more.
+func (c Class) StricterThan(other Class) bool { return slices.Contains(stricter[other], c) }
 
 // Means says what an ack of this class means, "unknown" for a class that we do not know.
 func (c Class) Means() string {

@@ -75,6 +75,26 @@ type CompareOptions struct {
 	Band float64 // noise band, 0 = DefaultBand
 	// Metrics decide the exit code. Empty: throughput, or response p99 where no closed part ran.
 	Metrics []Metric
+	// Stricter ranks B also where its durability class is stricter than that of A: the ratio is then a lower bound.
+	Stricter bool
+}
+
+// Split takes a run apart by a factor: the cells that have a level of it, and the others. Both can be compared as
+// runs, block by block.
+func (r *Run) Split(factor, level string) (with, without *Run, err error) {
+	part := func(keep bool) *Run {
+		out, m := *r, *r.Manifest
+		has := func(c Cell) bool { return (c.Level(factor) == level) == keep }
+		m.Cells = slices.DeleteFunc(slices.Clone(m.Cells), func(c Cell) bool { return !has(c) })
+		out.Cells = slices.DeleteFunc(slices.Clone(r.Cells), func(c *CellRuns) bool { return !has(c.Cell) })
+		out.Manifest = &m
+		return &out
+	}
+	with, without = part(true), part(false)
+	if len(with.Cells) == 0 || len(without.Cells) == 0 {
+		return nil, nil, fmt.Errorf("%s: cells with and without %s=%s are needed for a comparison", r.Dir, factor, level)
+	}
+	return with, without, nil
 }
 
 // Comparison is run B against run A.
@@ -117,7 +137,7 @@ type CellComparison struct {
 // Compare sets B against A, cell by cell. Cells match when they are equal in every factor that is
 // not a single differing level on each side, so that a run with --write=mmap can be set against one
 // with --write=pwrite. Blocks pair when both runs drew them from the same seed in the same order.
-// Cells of different durability classes are listed and not compared.
+// Cells of different durability classes are listed and not compared, but see [CompareOptions].Stricter.
 func Compare(a, b *Run, opt CompareOptions) *Comparison {
 	if opt.Band == 0 {
 		opt.Band = DefaultBand
@@ -155,7 +175,7 @@ func Compare(a, b *Run, opt CompareOptions) *Comparison {
 				continue
 			}
 			matchedB[y] = true
-			cc := compareCell(x, y, m, paired, opt.Band)
+			cc := compareCell(x, y, m, paired, opt)
 			if cc.Name = where(x.Cell, varying, ""); cc.Name == "" {
 				cc.Name = x.ID
 			}
@@ -235,7 +255,8 @@ func (c *Comparison) ExitCode(failIfSlower float64) int {
 	return code
 }
 
-func compareCell(x, y *CellSummary, m Metric, paired bool, band float64) *CellComparison {
+func compareCell(x, y *CellSummary, m Metric, paired bool, opt CompareOptions) *CellComparison {
+	band := opt.Band
 	cc := &CellComparison{IDA: x.ID, IDB: y.ID, Metric: m, ClassA: x.Class, ClassB: y.Class}
 	value := func(s *CellSummary) (vs, good []float64) {
 		for _, rep := range s.counted {
@@ -252,9 +273,12 @@ func compareCell(x, y *CellSummary, m Metric, paired bool, band float64) *CellCo
 		cc.Warnings = append(cc.Warnings, why)
 		return cc
 	}
-	switch {
-	case x.Class != y.Class:
+	if opt.Stricter && y.Class.StricterThan(x.Class) {
+		cc.Warnings = append(cc.Warnings, fmt.Sprintf("%s promises more than %s", y.Class, x.Class))
+	} else if x.Class != y.Class {
 		return refuse(fmt.Sprintf("durability %s against %s: another promise, not ranked", x.Class, y.Class))
+	}
+	switch {
 	case x.OnlyInvalid:
 		return refuse("no valid repetition in A: " + gateNames(x.Failed))
 	case y.OnlyInvalid:

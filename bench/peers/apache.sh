@@ -1,53 +1,106 @@
 #!/usr/bin/env bash
-# Measures our broker and that of Apache RocketMQ in turn, in one run of rmqbench: starts Apache's NameServer and
-# broker from the jars that Maven has fetched (make bench-apache), warms the JVM up, and ends both by their ids.
+# Measures our brokers and those of Apache RocketMQ in turn, in one run of rmqbench for each mode: starts Apache's
+# NameServer and brokers from the jars that Maven has fetched (make bench-apache), warms the JVMs up, and ends them by
+# their ids. Ratios of ours to Apache's are printed after each run.
 #
 #   bench/peers/apache.sh DIR [more flags of rmqbench run]
 #
-# DIR must not exist; the stores of both lie in it. Environment: HEAP (-Xms and -Xmx of the broker, 2g), WARM (60s),
-# FLUSH of the matrix and of Apache's broker (async).
+# DIR must not exist; the stores of both lie in it. Without flags each mode is measured with 4 and 16 producers of 64
+# messages in flight, and with one message in flight. Environment:
+#
+#   REPL   modes: none, async (master and slave), sync (dual write), raft (DLedger, three nodes); several with commas (none)
+#   FLUSH  of the matrix and of Apache's brokers: async, sync; several with commas (async)
+#   HEAP   -Xms and -Xmx of each broker (2g, replicated 1g)
+#   WARM   load before the first block (60s)
+#   TRIALS how often the master or leader of Apache is killed afterwards, to see when the next message is acked (0)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=$1; shift
-heap=${HEAP:-2g} warm=${WARM:-60s} flush=${FLUSH:-async}
+warm=${WARM:-60s} trials=${TRIALS:-0}
 jars=test/interop/wire/java/target/server54
 mkdir "$dir"
 dir=$(cd "$dir" && pwd)
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])' 2>/dev/null || echo 39876)
 pids=()
-stop() { for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null || true; wait "${pids[i]}" 2>/dev/null || true; done; }
+stop() { for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null || true; wait "${pids[i]}" 2>/dev/null || true; done; pids=(); }
 trap stop EXIT
-cat > "$dir/namesrv.properties" <<END
-listenPort=$port
-kvConfigPath=$dir/kvConfig.json
-END
-cat > "$dir/broker.conf" <<END
-brokerClusterName=DefaultCluster
-brokerName=apache
-brokerId=0
-brokerRole=ASYNC_MASTER
-flushDiskType=${flush^^}_FLUSH
-namesrvAddr=127.0.0.1:$port
-brokerIP1=127.0.0.1
-listenPort=$((port + 3))
-haListenPort=$((port + 4))
-storePathRootDir=$dir/store
-storePathCommitLog=$dir/store/commitlog
-diskMaxUsedSpaceRatio=95
-END
-run() { # heap, class, configuration
-	java "-Xms$1" "-Xmx$1" -XX:+UseG1GC "-XX:MaxDirectMemorySize=$1" -XX:+AlwaysPreTouch -Duser.home="$dir" -Drocketmq.home.dir="$dir" \
+
+launch() { # name, heap, class, configuration
+	java "-Xms$2" "-Xmx$2" -XX:+UseG1GC "-XX:MaxDirectMemorySize=$2" -XX:+AlwaysPreTouch -Duser.home="$at/$1" -Drocketmq.home.dir="$at" \
 		--add-opens java.base/java.nio=ALL-UNNAMED --add-opens java.base/sun.nio.ch=ALL-UNNAMED --add-opens java.base/jdk.internal.ref=ALL-UNNAMED \
-		-cp "$jars/classes:$(cat "$jars/classpath")" "$2" -c "$3" >> "$dir/$2.log" 2>&1 &
+		-cp "$jars/classes:$(cat "$jars/classpath")" "$3" -c "$4" >> "$at/$1.log" 2>&1 &
 	pids+=($!)
 }
-export ROCKETMQ_HOME=$dir
-run 256m org.apache.rocketmq.namesrv.NamesrvStartup "$dir/namesrv.properties"
-run "$heap" org.apache.rocketmq.broker.BrokerStartup "$dir/broker.conf"
-for _ in $(seq 120); do
-	bin/mqadmin clusterList -n "127.0.0.1:$port" 2>/dev/null | grep -q apache && break
-	sleep 0.5
+
+broker() { # number, more lines of the configuration
+	local n=$1 listen=$((port + 10 * ($1 + 1)))
+	shift
+	printf '%s\n' brokerClusterName=DefaultCluster brokerName=apache "flushDiskType=${flush^^}_FLUSH" "namesrvAddr=127.0.0.1:$port" \
+		brokerIP1=127.0.0.1 brokerIP2=127.0.0.1 "listenPort=$listen" "haListenPort=$((listen + 1))" "storePathRootDir=$at/store$n" \
+		"storePathCommitLog=$at/store$n/commitlog" diskMaxUsedSpaceRatio=95 "$@" > "$at/broker$n.conf"
+	launch "broker$n" "$heap" org.apache.rocketmq.broker.BrokerStartup "$at/broker$n.conf"
+}
+
+await() { # how many brokers, one of them a master
+	local table=""
+	for _ in $(seq 240); do
+		table=$(bin/mqadmin clusterList -n "127.0.0.1:$port" 2>/dev/null || true)
+		if [ "$(grep -c " apache " <<< "$table")" = "$1" ] && grep -qE " apache +0 " <<< "$table"; then return; fi
+		sleep 0.5
+	done
+	echo "Apache's brokers do not register; see $at/*.log" >&2
+	return 1
+}
+
+measure() { # mode
+	local repl=$1 peers="" i
+	shift
+	at=$dir/$repl-$flush
+	mkdir "$at"
+	heap=${HEAP:-$([ "$repl" = none ] && echo 2g || echo 1g)}
+	port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(min(s.getsockname()[1], 65000))' 2>/dev/null || echo 39876)
+	printf '%s\n' "listenPort=$port" "kvConfigPath=$at/kvConfig.json" > "$at/namesrv.properties"
+	export ROCKETMQ_HOME=$at
+	launch namesrv 256m org.apache.rocketmq.namesrv.NamesrvStartup "$at/namesrv.properties"
+	case $repl in
+	none)
+		broker 0 brokerId=0 brokerRole=ASYNC_MASTER
+		await 1 ;;
+	async | sync)
+		broker 0 brokerId=0 "brokerRole=${repl^^}_MASTER" "inSyncReplicas=$([ "$repl" = sync ] && echo 2 || echo 1)"
+		await 1
+		broker 1 brokerId=1 brokerRole=SLAVE
+		await 2 ;;
+	raft)
+		for i in 0 1 2; do peers+="n$i-127.0.0.1:$((port + 41 + i));"; done
+		for i in 0 1 2; do broker $i enableDLegerCommitLog=true dLegerGroup=apache "dLegerPeers=${peers%;}" "dLegerSelfId=n$i"; done
+		await 3 ;;
+	*)
+		echo "REPL=$repl is unknown: use none, async, sync or raft" >&2
+		return 2 ;;
+	esac
+	bin/rmqbench run --driver=wire --target="127.0.0.1:$port" --repl="$repl" --flush="$flush" --producers=4 --window=64 --rate=max --duration="$warm" \
+		--warmup=1s --reps=1 --no-probe --max-bytes=16GiB --label=warm-up --out "$at/warm-up" > /dev/null
+	if [ $# -gt 0 ]; then
+		compare run "$@"
+	else
+		compare run --producers=4,16 --window=64 --rate=max --reps=6 --max-bytes=2GiB
+		compare one --producers=1 --window=1 --rate=max --reps=6 --max-bytes=2GiB
+	fi
+	if [ "$trials" -gt 0 ]; then
+		bin/rmqbench failover --target="127.0.0.1:$port" --repl="$repl" --flush="$flush" --trials="$trials" --out "$at/failover"
+	fi
+	stop
+}
+
+compare() { # name of the run, flags
+	local out=$at/$1
+	shift
+	bin/rmqbench run --driver=wire --target="own,127.0.0.1:$port" --repl="$repl" --flush="$flush" --out "$out" "$@"
+	bin/rmqbench compare "$out" --by=target=own
+}
+
+for flush in $(tr , ' ' <<< "${FLUSH:-async}"); do
+	for repl in $(tr , ' ' <<< "${REPL:-none}"); do
+		measure "$repl" "$@"
+	done
 done
-bin/rmqbench run --driver=wire --target="127.0.0.1:$port" --flush="$flush" --producers=4 --window=64 --rate=max --duration="$warm" --warmup=1s --reps=1 \
-	--no-probe --max-bytes=16GiB --label=warm-up --out "$dir/warm-up" > /dev/null
-bin/rmqbench run --driver=wire --target="own,127.0.0.1:$port" --flush="$flush" --out "$dir/run" "$@"

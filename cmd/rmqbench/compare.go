@@ -12,15 +12,23 @@ import (
 )
 
 func newCompareCmd(stdout io.Writer) *cobra.Command {
-	var metrics, band, failIfSlower, format string
+	var metrics, band, failIfSlower, format, by string
 	cmd := &cobra.Command{
-		Use:   "compare A B",
+		Use:   "compare A [B]",
 		Short: "Set run B against run A, cell by cell",
+		Example: `  rmqbench compare results/before results/after --fail-if-slower=5%
+  rmqbench compare results/peers --by=target=own`,
 		Long: `Set run B against run A, cell by cell, with intervals.
 
-With --fail-if-slower=5% it exits 1 when an interval lies below 0.95 as a whole, 3 when it cannot tell.`,
-		Args: args(cobra.ExactArgs(2), "two directories of runs"),
+With --fail-if-slower=5% it exits 1 when an interval lies below 0.95 as a whole, 3 when it cannot tell.
+
+With --by=FACTOR=LEVEL there is one run: B are its cells of that level, A the others, and B is also ranked where
+it promises more.`,
+		Args: args(cobra.RangeArgs(1, 2), "two directories of runs, or one with --by"),
 		RunE: func(_ *cobra.Command, dirs []string) error {
+			if (by == "") != (len(dirs) == 2) {
+				return usage("compare takes two directories of runs, or one with --by=FACTOR=LEVEL")
+			}
 			opt := results.CompareOptions{}
 			var err error
 			if opt.Band, err = parsePercent("band", band); err != nil {
@@ -43,14 +51,14 @@ With --fail-if-slower=5% it exits 1 when an interval lies below 0.95 as a whole,
 			}
 			var runs [2]*results.Run
 			for i, d := range dirs {
-				st, err := results.Open(d)
-				if err == nil {
-					runs[i], err = st.Load()
+				if runs[i], err = loadRun(d); err != nil {
+					return &exitError{exitUsage, err}
 				}
-				if err == nil {
-					err = st.Check(runs[i])
-				}
-				if err != nil {
+			}
+			if by != "" {
+				opt.Stricter = true
+				factor, level, _ := strings.Cut(by, "=")
+				if runs[1], runs[0], err = runs[0].Split(factor, level); err != nil {
 					return &exitError{exitUsage, err}
 				}
 			}
@@ -70,7 +78,20 @@ With --fail-if-slower=5% it exits 1 when an interval lies below 0.95 as a whole,
 	cmd.Flags().StringVar(&band, "band", "3%", "noise band within which two numbers are the same")
 	cmd.Flags().StringVar(&failIfSlower, "fail-if-slower", "", "exit 1 when B is slower by more than this share, 3 when it cannot be told")
 	cmd.Flags().StringVar(&format, "format", "text", "text, md or json")
+	cmd.Flags().StringVar(&by, "by", "", "of one run: set the cells of this FACTOR=LEVEL against the others, such as target=own")
 	return cmd
+}
+
+func loadRun(dir string) (*results.Run, error) {
+	st, err := results.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := st.Load()
+	if err != nil {
+		return nil, err
+	}
+	return r, st.Check(r)
 }
 
 func parsePercent(flag, s string) (float64, error) {

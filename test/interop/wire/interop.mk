@@ -34,5 +34,5 @@ $(WIRE_JAVA)/target/%/classpath: $(WIRE_SOURCES)
 	@touch $@
 
 .PHONY: bench-apache
-bench-apache: build $(WIRE_JAVA)/target/server54/classpath ## our broker and Apache's in turn: FLUSH=async OUT=dir ARGS='--producers=4 --window=64'
-	bench/peers/apache.sh $(or $(OUT),results/apache-$(or $(FLUSH),async)) $(or $(ARGS),--producers=4,16 --window=64 --rate=max --reps=6 --max-bytes=2GiB)
+bench-apache: build $(WIRE_JAVA)/target/server54/classpath ## our brokers and Apache's in turn: REPL=none,async,sync,raft FLUSH=async,sync OUT=dir ARGS='--producers=4 --window=64'
+	bench/peers/apache.sh $(or $(OUT),results/apache) $(ARGS)

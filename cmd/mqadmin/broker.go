@@ -91,24 +91,29 @@ func getBrokerConfig(f *flags) action {
 	to := f.target("ask")
 	f.choose("broker-addr", "cluster-name")
 	return func(ctx context.Context, t *tool) (any, error) {
-		masters := map[string]bool{}
+		masterOf := map[string]string{} // of a slave
 		if to.cluster != "" {
-			list, err := to.masters(ctx, t)
+			info, err := t.admin.Cluster(ctx)
 			if err != nil {
 				return nil, err
 			}
-			for _, a := range list {
-				masters[a] = true
+			for _, b := range info.BrokerAddrTable {
+				for _, addr := range b.BrokerAddrs {
+					masterOf[addr] = b.BrokerAddrs[0]
+				}
 			}
 		}
 		return eachOf(ctx, t, to.all, func(addr string) (values, error) {
 			cfg, err := t.admin.BrokerConfig(ctx, addr)
 			head := addr
-			switch {
-			case masters[addr]:
+			switch master := masterOf[addr]; {
+			case to.cluster == "":
+			case master == addr:
 				head = "Master: " + addr
-			case to.cluster != "":
-				head = "My Slave: " + addr
+			case master == "":
+				head = "No Master=====Slave: " + addr
+			default:
+				head = "My Master: " + master + "=====Slave: " + addr
 			}
 			return values{Broker: addr, Values: cfg, head: head}, err
 		})

@@ -85,7 +85,11 @@ type writer struct {
 func startWriter(t *testing.T, l line, namesrv, topic, prefix string) *writer {
 	t.Helper()
 	w := &writer{done: make(chan struct{})}
-	w.cmd = l.java(t, "192m", []string{"-Drocketmq.client.logUseSlf4j=true"}, "flow.Write", namesrv, topic, prefix, "1000000", "5", "200")
+	props := []string{"-Drocketmq.client.logUseSlf4j=true"}
+	if short() {
+		props = append(props, "-Dpoll=1000") // it would take half a minute
+	}
+	w.cmd = l.java(t, "192m", props, "flow.Write", namesrv, topic, prefix, "1000000", "5", "200")
 	in, err := w.cmd.StdinPipe()
 	require.NoError(t, err)
 	w.in = in
@@ -108,14 +112,14 @@ func startWriter(t *testing.T, l line, namesrv, topic, prefix string) *writer {
 	return w
 }
 
-func (w *writer) acks() (acked, failed []string) {
+func (w *writer) acks() (acked map[string]string, failed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return acks(w.out.String())
 }
 
 // end lets it end and returns the keys that were acked and the lines of those that failed.
-func (w *writer) end(t *testing.T) (acked, failed []string) {
+func (w *writer) end(t *testing.T) (acked map[string]string, failed []string) {
 	t.Helper()
 	_, err := io.WriteString(w.in.(io.Writer), "end\n")
 	require.NoError(t, err)
@@ -152,7 +156,8 @@ func ledgerFailover(t *testing.T, by, clients line) {
 	acked, failed := w.end(t)
 	t.Logf("%d acked, %d failed; the longest wait of one that was acked was %s ms", len(acked), len(failed), w.longest())
 	got := javaKeys(t, clients, g.ns, "Ledger", "LedgerReaders", 0)
-	for _, k := range acked {
+	for k, status := range acked {
+		require.Equal(t, "SEND_OK", status)
 		require.Contains(t, got, k, "an acked message is lost")
 	}
 	for i, n := range g.nodes {

@@ -151,8 +151,18 @@ func roles(t *testing.T, c *client.Client, name string, want map[int64]*replica)
 	})
 }
 
-// javaWrite sends count messages of size bytes with an unmodified producer and returns the keys that were acked.
+// javaWrite sends count messages of size bytes with an unmodified producer and returns the keys that were acked, all of
+// them.
 func javaWrite(t *testing.T, l line, namesrv, topic, prefix string, count, size int) []string {
+	t.Helper()
+	acked, failed := acks(javaSend(t, l, namesrv, topic, prefix, count, size))
+	require.Empty(t, failed)
+	require.Len(t, acked, count)
+	return slices.Collect(maps.Keys(acked))
+}
+
+// javaSend is javaWrite of which anything may come; it returns what flow.Write printed.
+func javaSend(t *testing.T, l line, namesrv, topic, prefix string, count, size int) string {
 	t.Helper()
 	cmd := l.java(t, "192m", []string{"-Drocketmq.client.logUseSlf4j=true"}, "flow.Write", namesrv, topic, prefix, strconv.Itoa(count), "0", strconv.Itoa(size))
 	in, err := cmd.StdinPipe() // it would end with its input
@@ -160,18 +170,16 @@ func javaWrite(t *testing.T, l line, namesrv, topic, prefix string, count, size 
 	defer func() { _ = in.Close() }() // with the process
 	out, err := cmd.Output()
 	require.NoError(t, err, "%s", out)
-	acked, failed := acks(string(out))
-	require.Empty(t, failed)
-	require.Len(t, acked, count)
-	return acked
+	return string(out)
 }
 
-// acks reads what flow.Write has printed: the keys that were acked, in any way, and the lines of those that failed.
-func acks(out string) (acked, failed []string) {
+// acks reads what flow.Write has printed: the status of each key that was stored, and the lines of those that failed.
+func acks(out string) (acked map[string]string, failed []string) {
+	acked = map[string]string{}
 	for l := range strings.Lines(out) {
 		switch f := strings.Fields(l); {
 		case len(f) == 4 && f[0] == "ACK":
-			acked = append(acked, f[3])
+			acked[f[3]] = f[2]
 		case len(f) > 0 && f[0] == "ERR":
 			failed = append(failed, l)
 		}

@@ -23,14 +23,15 @@ const (
 type pair struct {
 	a, b   *replica // a begins as the master
 	by     map[*replica]line
-	reader line // the Java consumer
+	role   string // of a master, ASYNC_MASTER unless set
+	reader line   // the Java consumer
 	ns     string
 	c      *client.Client
 }
 
 func newPair(t *testing.T, a, b, reader line) *pair {
 	t.Helper()
-	p := &pair{a: newReplica(t), b: newReplica(t), reader: reader, ns: ourNamesrv(t).addr}
+	p := &pair{role: "ASYNC_MASTER", a: newReplica(t), b: newReplica(t), reader: reader, ns: ourNamesrv(t).addr}
 	p.by = map[*replica]line{p.a: a, p.b: b}
 	p.c = newClient(t, p.ns)
 	return p
@@ -47,7 +48,7 @@ func (p *pair) begin(t *testing.T) {
 // lead starts r as the only broker, a master.
 func (p *pair) lead(t *testing.T, r *replica) {
 	t.Helper()
-	r.start(t, p.by[r], p.ns, "brokerRole=ASYNC_MASTER", "brokerId=0", "haStockPeers=127.0.0.1")
+	r.start(t, p.by[r], p.ns, "brokerRole="+p.role, "inSyncReplicas=2", "brokerId=0", "haStockPeers=127.0.0.1")
 	roles(t, p.c, r.name, map[int64]*replica{0: r})
 }
 
@@ -170,4 +171,47 @@ func (p *pair) switchOver(t *testing.T) {
 	p.a.kill()
 	roles(t, p.c, p.b.name, map[int64]*replica{1: p.b})
 	javaRead(t, p.reader, p.ns, pairTopic, "FromTheSlave", all)
+}
+
+// TestDualWrite proves that a master waits for a slave of the other kind before it says SEND_OK, and what it says once the
+// slave is gone: the message is stored on the master alone.
+func TestDualWrite(t *testing.T) {
+	if short() {
+		t.Skip("left out of the short form: dual writes of mixed pairs")
+	}
+	for _, kinds := range []struct {
+		master, slave line
+		alone         string
+	}{
+		{rmq, server49, "SLAVE_NOT_AVAILABLE"},
+		{rmq, server54, "SLAVE_NOT_AVAILABLE"},
+		{rmq, rmq, "SLAVE_NOT_AVAILABLE"},
+		{server49, rmq, "SLAVE_NOT_AVAILABLE"},
+		{server54, rmq, "FLUSH_SLAVE_TIMEOUT"},
+		{server54, server54, "FLUSH_SLAVE_TIMEOUT"}, // the harness itself
+	} {
+		t.Run(fmt.Sprintf("%s with slave %s", kinds.master, kinds.slave), func(t *testing.T) {
+			p := newPair(t, kinds.master, kinds.slave, client54)
+			p.role = "SYNC_MASTER"
+			p.begin(t)
+			statuses := func(prefix string, n int) map[string]int {
+				acked, failed := acks(javaSend(t, client54, p.ns, pairTopic, prefix, n, 1000))
+				require.Empty(t, failed)
+				count := map[string]int{}
+				for _, s := range acked {
+					count[s]++
+				}
+				return count
+			}
+			statuses("first", 1) // the slave may still be on its way
+			sameLog(t, p.c, p.a, p.b)
+			require.Equal(t, map[string]int{"SEND_OK": 100}, statuses("both", 100))
+			_, end := p.a.span(t, p.c)
+			_, own := p.b.span(t, p.c)
+			require.Equal(t, end, own, "what was acked is on the slave")
+			p.b.kill()
+			roles(t, p.c, p.a.name, map[int64]*replica{0: p.a})
+			require.Equal(t, map[string]int{kinds.alone: 2}, statuses("alone", 2))
+		})
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"sync"
-	"time"
 
 	"rmq/broker"
 	"rmq/internal/vfs"
@@ -49,7 +48,7 @@ type watchedRules struct {
 	file string
 	fs   *vfs.Faulty
 	mu   sync.Mutex
-	seen time.Time
+	seen os.FileInfo
 }
 
 // look reads the file if it has changed.
@@ -63,7 +62,7 @@ func (w *watchedRules) look() error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if info.ModTime().Equal(w.seen) {
+	if w.seen != nil && os.SameFile(info, w.seen) && info.Size() == w.seen.Size() && info.ModTime().Equal(w.seen.ModTime()) {
 		return nil
 	}
 	text, err := os.ReadFile(w.file)
@@ -74,7 +73,7 @@ func (w *watchedRules) look() error {
 	if err != nil {
 		return err
 	}
-	w.seen = info.ModTime()
+	w.seen = info
 	w.fs.Clear()
 	for _, r := range rules {
 		w.fs.Add(r)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -92,6 +93,8 @@ type Rule struct {
 	Stall *Gate
 	// Delay holds the call for that long before anything else.
 	Delay time.Duration
+	// Kill ends the process as kill -9 does, before the call is done.
+	Kill bool
 }
 
 // Gate holds calls back until it is opened.
@@ -212,6 +215,10 @@ func (f *Faulty) check(c Call) (short int, err error) {
 	}
 	if hit.Delay > 0 {
 		time.Sleep(hit.Delay)
+	}
+	if hit.Kill {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL) // of this process: it cannot be refused
+		select {}
 	}
 	if hit.Stall != nil {
 		hit.Stall.pass()

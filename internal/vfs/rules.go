@@ -10,7 +10,7 @@ import (
 )
 
 // ParseRules reads rules of [Faulty], one a line: the kind of operation, a pattern, then any of
-// nth=N, onward, err=EIO or err=ENOSPC, short=BYTES, delay=DURATION. Empty lines and those that begin
+// nth=N, onward, err=EIO or err=ENOSPC, short=BYTES, delay=DURATION, kill. Empty lines and those that begin
 // with # are left out.
 //
 //	sync *commitlog* nth=3 err=EIO
@@ -44,6 +44,8 @@ func parseRule(words []string) (r Rule, err error) {
 			r.Nth, err = strconv.Atoi(value)
 		case "onward":
 			r.Onward = true
+		case "kill":
+			r.Kill = true
 		case "short":
 			r.Short, err = strconv.Atoi(value)
 		case "delay":
@@ -54,7 +56,7 @@ func parseRule(words []string) (r Rule, err error) {
 				err = fmt.Errorf("error %q: use EIO or ENOSPC", value)
 			}
 		default:
-			err = fmt.Errorf("%q: use nth, onward, short, delay or err", w)
+			err = fmt.Errorf("%q: use nth, onward, short, delay, kill or err", w)
 		}
 		if err != nil {
 			return r, err

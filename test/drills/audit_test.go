@@ -55,7 +55,7 @@ func newSums(n int) (sums []hash.Hash64) {
 
 // readQueue reads a queue from an offset to its end, which it returns and which comes to least soon: what
 // is acknowledged is in the log, and then in its queue.
-func readQueue(t *testing.T, cl *client.Client, q client.MessageQueue, from, least int64, each func(m *client.MessageExt)) int64 {
+func readQueue(t testing.TB, cl *client.Client, q client.MessageQueue, from, least int64, each func(m *client.MessageExt)) int64 {
 	t.Helper()
 	var end int64
 	eventually(t, 30*time.Second, fmt.Sprintf("%v reaches to %d, as was acknowledged", q, least), func() bool {
@@ -86,7 +86,7 @@ func readQueue(t *testing.T, cl *client.Client, q client.MessageQueue, from, lea
 // round reads what is new since the round before and judges it: every acknowledged write is there, where
 // the broker said; nothing is there twice, or was never sent or was refused; what one connection wrote to
 // a queue is in order. The load must have ended.
-func (a *audit) round(t *testing.T, cl *client.Client) {
+func (a *audit) round(t testing.TB, cl *client.Client) {
 	t.Helper()
 	ends := a.l.ends()
 	for id := range a.next {
@@ -123,7 +123,7 @@ func (a *audit) round(t *testing.T, cl *client.Client) {
 }
 
 // see judges one stored message.
-func (a *audit) see(t *testing.T, m *client.MessageExt) {
+func (a *audit) see(t testing.TB, m *client.MessageExt) {
 	b := m.Body
 	require.Len(t, b, a.l.o.bodyBytes)
 	sum := binary.BigEndian.Uint32(b[len(b)-4:])
@@ -155,7 +155,7 @@ func (a *audit) see(t *testing.T, m *client.MessageExt) {
 }
 
 // again reads everything from the beginning: it has not changed since it was judged.
-func (a *audit) again(t *testing.T, cl *client.Client) {
+func (a *audit) again(t testing.TB, cl *client.Client) {
 	t.Helper()
 	sums := newSums(len(a.next))
 	for id := range a.next {

@@ -19,7 +19,7 @@ import (
 )
 
 // smallDisk mounts a file system of so many bytes for a test.
-func smallDisk(t *testing.T, size string) string {
+func smallDisk(t testing.TB, size string) string {
 	t.Helper()
 	dir := t.TempDir()
 	err := unix.Mount("none", dir, "tmpfs", 0, "size="+size)
@@ -32,7 +32,7 @@ func smallDisk(t *testing.T, size string) string {
 }
 
 // fill takes what is free of a file system, but for about leave bytes.
-func fill(t *testing.T, dir string, leave int64) string {
+func fill(t testing.TB, dir string, leave int64) string {
 	t.Helper()
 	var st unix.Statfs_t
 	require.NoError(t, unix.Statfs(dir, &st))
@@ -44,7 +44,7 @@ func fill(t *testing.T, dir string, leave int64) string {
 	return name
 }
 
-func dial(t *testing.T, l *load, n *node) *remoting.Conn {
+func dial(t testing.TB, l *load, n *node) *remoting.Conn {
 	t.Helper()
 	conn, err := l.client.Dial(t.Context(), n.addr())
 	require.NoError(t, err)
@@ -52,7 +52,7 @@ func dial(t *testing.T, l *load, n *node) *remoting.Conn {
 }
 
 // reads proves that what was stored before the disk was full can be read.
-func reads(t *testing.T, cl *client.Client) {
+func reads(t testing.TB, cl *client.Client) {
 	t.Helper()
 	for queue := range int32(2) {
 		n := readQueue(t, cl, client.MessageQueue{Topic: "Full", BrokerName: brokerA, QueueID: queue}, 0, 1, func(*client.MessageExt) {})

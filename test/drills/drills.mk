@@ -2,7 +2,7 @@
 
 DRILLS := go test -tags drills -count=1 $(DRILL_FLAGS)
 
-.PHONY: drills drills-short robust build-faults
+.PHONY: drills drills-short robust robust-short robust-cell build-faults
 
 build-faults: go-version ## programs with fault injection, for tests only, into bin/faults
 	@mkdir -p $(BIN)/faults
@@ -11,9 +11,17 @@ build-faults: go-version ## programs with fault injection, for tests only, into 
 drills: build ## failover drills of conf/single and conf/2m-noslave on the real programs
 	$(DRILLS) -v -timeout 10m -run '^TestDrill' ./test/drills
 
-robust: build ## kills under load (RMQ_ROUNDS=30), cut connections, slow clients, bad input, full disks
+robust: build build-faults ## the fault matrix, RMQ_N=5 runs a cell, goes on where it stopped; then kills under load, bad input, full disks
+	RMQ_N=$${RMQ_N:-5} RMQ_RESULTS=$(CURDIR)/test/robust/results $(DRILLS) -v -timeout 180m -run '^TestMatrix' ./test/drills; rc=$$?; $(GO) generate ./test/robust; exit $$rc
 	RMQ_ROUNDS=$${RMQ_ROUNDS:-30} $(DRILLS) -v -timeout 30m -run '^TestRobust' ./test/drills
 
-drills-short: build ## a few rounds of both; what CI runs
+robust-short: build build-faults ## a few cells of the fault matrix, once each; what CI runs
+	$(DRILLS) -timeout 5m -run '^TestMatrix' ./test/drills
+
+robust-cell: build build-faults ## one cell: RMQ_CELLS=F01 RMQ_MODES=rS RMQ_KEY=...
+	RMQ_CELLS=$(RMQ_CELLS) RMQ_MODES=$(RMQ_MODES) RMQ_KEY=$(RMQ_KEY) $(DRILLS) -v -timeout 60m -run '^TestMatrix' ./test/drills
+
+drills-short: build robust-short ## a few rounds of both; what CI runs
 	go vet -tags drills ./test/drills
-	RMQ_ROUNDS=3 $(DRILLS) -timeout 5m ./test/drills
+	go vet -tags faults ./cmd/mqbroker
+	RMQ_ROUNDS=3 $(DRILLS) -timeout 5m -run '^Test(Drill|Robust)' ./test/drills

@@ -15,7 +15,7 @@ import (
 const brokerB = "broker-b"
 
 // mqshutdown runs the command for a node, as an operator does.
-func mqshutdown(t *testing.T, n *node, role string) {
+func mqshutdown(t testing.TB, n *node, role string) {
 	t.Helper()
 	cmd := exec.Command(top(t, "bin/mqshutdown"), role)
 	cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+n.dir)
@@ -25,7 +25,7 @@ func mqshutdown(t *testing.T, n *node, role string) {
 }
 
 // clusterList is what an operator sees.
-func clusterList(t *testing.T, ns *node) string {
+func clusterList(t testing.TB, ns *node) string {
 	t.Helper()
 	cmd := exec.Command(top(t, "bin/mqadmin"), "clusterList", "-n", ns.addr())
 	out, err := cmd.CombinedOutput()
@@ -35,7 +35,7 @@ func clusterList(t *testing.T, ns *node) string {
 
 // awaitRoutes waits until one name server knows a topic at so many brokers, and returns how long after
 // from that was.
-func awaitRoutes(t *testing.T, ns *node, topic string, brokers int, from time.Time) time.Duration {
+func awaitRoutes(t testing.TB, ns *node, topic string, brokers int, from time.Time) time.Duration {
 	t.Helper()
 	cl := connect(t, ns.addr())
 	eventually(t, 10*time.Second, ns.addr()+" knows "+topic, func() bool {

@@ -4,6 +4,7 @@ package drills
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -36,7 +37,7 @@ const (
 )
 
 // rounds is how often a fault is repeated.
-func rounds(t *testing.T) int {
+func rounds(t testing.TB) int {
 	text := os.Getenv("RMQ_ROUNDS")
 	if text == "" {
 		return 3
@@ -48,11 +49,11 @@ func rounds(t *testing.T) int {
 
 // ports are those of a deployment; they are the same on every host.
 type ports struct {
-	namesrv, broker, http int
+	namesrv, broker, http, raft int
 }
 
 // freePorts gives the ports of the guides, or others where somebody on this machine has one of them.
-func freePorts(t *testing.T) ports {
+func freePorts(t testing.TB) ports {
 	t.Helper()
 	free := func(port int) bool {
 		for _, host := range []string{hostA, hostB, hostC} {
@@ -65,14 +66,14 @@ func freePorts(t *testing.T) ports {
 		return true
 	}
 	all := func(p ports) bool {
-		return free(p.namesrv) && free(p.broker) && free(p.broker-2) && free(p.http)
+		return free(p.namesrv) && free(p.broker) && free(p.broker-2) && free(p.broker+1) && free(p.http) && free(p.raft)
 	}
-	p := ports{namesrv: 9876, broker: 10911, http: 9479}
+	p := ports{namesrv: 9876, broker: 10911, http: 9479, raft: 40911}
 	// Below the range from which the kernel takes ports of outgoing connections.
 	for i := 0; !all(p); i++ {
 		require.Less(t, i, 200, "no free ports")
 		base := 11_000 + (os.Getpid()*7+i*20)%20_000
-		p = ports{namesrv: base, broker: base + 4, http: base + 8}
+		p = ports{namesrv: base, broker: base + 4, http: base + 8, raft: base + 10}
 	}
 	return p
 }
@@ -80,7 +81,7 @@ func freePorts(t *testing.T) ports {
 func at(host string, port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
 // top is a path in the repository.
-func top(t *testing.T, path string) string {
+func top(t testing.TB, path string) string {
 	t.Helper()
 	abs, err := filepath.Abs(filepath.Join("..", "..", path))
 	require.NoError(t, err)
@@ -98,11 +99,17 @@ type process struct {
 }
 
 // spawn starts a program of ours with its output in a file that is shown if the test fails.
-func spawn(t *testing.T, home, name string, args ...string) *process {
+func spawn(t testing.TB, home, name string, args ...string) *process {
+	t.Helper()
+	return spawnFrom(t, "bin", nil, home, name, args...)
+}
+
+// spawnFrom takes the program from a directory of the repository, with more environment.
+func spawnFrom(t testing.TB, bin string, env []string, home, name string, args ...string) *process {
 	t.Helper()
 	p := &process{name: name, log: filepath.Join(t.TempDir(), name+".log"), done: make(chan struct{})}
-	p.cmd = exec.Command(top(t, "bin/"+name), args...)
-	p.cmd.Env = append(os.Environ(), "ROCKETMQ_HOME="+home, "HOME="+home, "NAMESRV_ADDR=")
+	p.cmd = exec.Command(top(t, bin+"/"+name), args...)
+	p.cmd.Env = append(append(os.Environ(), "ROCKETMQ_HOME="+home, "HOME="+home, "NAMESRV_ADDR="), env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := os.Create(p.log)
 	require.NoError(t, err)
@@ -125,7 +132,7 @@ func spawn(t *testing.T, home, name string, args ...string) *process {
 	return p
 }
 
-func (p *process) output(t *testing.T) string {
+func (p *process) output(t testing.TB) string {
 	t.Helper()
 	text, err := os.ReadFile(p.log)
 	require.NoError(t, err)
@@ -139,7 +146,7 @@ func (p *process) kill() {
 }
 
 // terminate asks the process to end and waits for it.
-func (p *process) terminate(t *testing.T) {
+func (p *process) terminate(t testing.TB) {
 	t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
@@ -151,7 +158,7 @@ func (p *process) terminate(t *testing.T) {
 }
 
 // exit waits for the process to end by itself and gives its code.
-func (p *process) exit(t *testing.T, patience time.Duration) int {
+func (p *process) exit(t testing.TB, patience time.Duration) int {
 	t.Helper()
 	select {
 	case <-p.done:
@@ -163,13 +170,13 @@ func (p *process) exit(t *testing.T, patience time.Duration) int {
 }
 
 // awaitBoot returns when the process says that it is up.
-func (p *process) awaitBoot(t *testing.T) {
+func (p *process) awaitBoot(t testing.TB) {
 	t.Helper()
 	require.True(t, p.boots(t), "%s ended: %v\n%s", p.name, p.err, p.output(t))
 }
 
 // boots waits until the process is up or has ended, and says which.
-func (p *process) boots(t *testing.T) bool {
+func (p *process) boots(t testing.TB) bool {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		if strings.Contains(p.output(t), "boot success") {
@@ -190,22 +197,25 @@ type node struct {
 	port, http    int
 	dir           string // ROCKETMQ_HOME
 	args          []string
+	bin           string // where the program is; "": bin
+	env           []string
+	self          string // id in its raft group
 	*process
 }
 
 func (n *node) addr() string { return at(n.host, n.port) }
 
 // start starts the node, with more flags than its own.
-func (n *node) start(t *testing.T, more ...string) {
+func (n *node) start(t testing.TB, more ...string) {
 	t.Helper()
 	n.process = n.launch(t, more...)
 	n.awaitBoot(t)
 }
 
 // launch starts the node and does not wait.
-func (n *node) launch(t *testing.T, more ...string) *process {
+func (n *node) launch(t testing.TB, more ...string) *process {
 	t.Helper()
-	return spawn(t, n.dir, n.program, append(append([]string{}, n.args...), more...)...)
+	return spawnFrom(t, cmp.Or(n.bin, "bin"), n.env, n.dir, n.program, append(append([]string{}, n.args...), more...)...)
 }
 
 // cluster is a deployment on this machine.
@@ -217,7 +227,7 @@ type cluster struct {
 
 // newCluster lays out name servers on the first hosts, and a broker for each configuration file on the
 // first hosts too. Nothing is started. flags are given to every broker.
-func newCluster(t *testing.T, namesrvs int, configs []string, flags ...string) *cluster {
+func newCluster(t testing.TB, namesrvs int, configs []string, flags ...string) *cluster {
 	t.Helper()
 	c := &cluster{ports: freePorts(t)}
 	hosts := []string{hostA, hostB, hostC}
@@ -256,7 +266,7 @@ func (c *cluster) nameServers() string {
 }
 
 // start starts everything, and waits until every name server lists every broker.
-func (c *cluster) start(t *testing.T) {
+func (c *cluster) start(t testing.TB) {
 	t.Helper()
 	for _, n := range c.namesrvs {
 		n.start(t)
@@ -270,9 +280,9 @@ func (c *cluster) start(t *testing.T) {
 }
 
 // connect makes a client of the cluster, which asks for routes every 500 ms.
-func (c *cluster) connect(t *testing.T) *client.Client { return connect(t, c.nameServers()) }
+func (c *cluster) connect(t testing.TB) *client.Client { return connect(t, c.nameServers()) }
 
-func connect(t *testing.T, nameServers string) *client.Client {
+func connect(t testing.TB, nameServers string) *client.Client {
 	t.Helper()
 	cl, err := client.New(client.Options{NameServers: nameServers, RouteInterval: 500 * time.Millisecond, HeartbeatInterval: time.Second})
 	require.NoError(t, err)
@@ -281,7 +291,7 @@ func connect(t *testing.T, nameServers string) *client.Client {
 }
 
 // closeClient closes a client, if that has not been done.
-func closeClient(t *testing.T, cl *client.Client) {
+func closeClient(t testing.TB, cl *client.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
 	defer cancel()
@@ -291,7 +301,7 @@ func closeClient(t *testing.T, cl *client.Client) {
 }
 
 // listed are the addresses of the brokers that one name server lists.
-func listed(t *testing.T, cl *client.Client) []string {
+func listed(t testing.TB, cl *client.Client) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
@@ -310,7 +320,7 @@ func listed(t *testing.T, cl *client.Client) []string {
 
 // awaitBrokers waits until the list of brokers of a name server is this one, 5 s at most, and returns how
 // long that took.
-func (c *cluster) awaitBrokers(t *testing.T, ns *node, brokers ...*node) time.Duration {
+func (c *cluster) awaitBrokers(t testing.TB, ns *node, brokers ...*node) time.Duration {
 	t.Helper()
 	cl := connect(t, ns.addr())
 	var want []string
@@ -342,7 +352,7 @@ func subset(part, all []string) bool {
 }
 
 // eventually polls until ok, for a bounded time.
-func eventually(t *testing.T, patience time.Duration, what string, ok func() bool) {
+func eventually(t testing.TB, patience time.Duration, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		require.True(t, time.Now().Before(end), "after %v still not: %s", patience, what)
@@ -350,7 +360,7 @@ func eventually(t *testing.T, patience time.Duration, what string, ok func() boo
 }
 
 // page reads an HTTP page of a node.
-func (n *node) page(t *testing.T, path string) (int, string) {
+func (n *node) page(t testing.TB, path string) (int, string) {
 	t.Helper()
 	hc := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 	resp, err := hc.Get("http://" + at(n.host, n.http) + path)
@@ -373,7 +383,7 @@ var (
 	heapLive       = regexp.MustCompile(`# HeapAlloc = (\d+)`)
 )
 
-func (n *node) usage(t *testing.T) usage {
+func (n *node) usage(t testing.TB) usage {
 	t.Helper()
 	number := func(path string, pattern *regexp.Regexp) int64 {
 		_, text := n.page(t, path)
@@ -391,7 +401,7 @@ func (n *node) usage(t *testing.T) usage {
 }
 
 // anonBytes is RssAnon of the process.
-func (n *node) anonBytes(t *testing.T) int64 {
+func (n *node) anonBytes(t testing.TB) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.cmd.Process.Pid))
 	require.NoError(t, err)

@@ -16,7 +16,7 @@ import (
 const brokerA = "broker-a" // the name in conf/single and conf/2m-noslave
 
 // createTopic makes a topic at a broker.
-func createTopic(t *testing.T, cl *client.Client, n *node, topic string, queues int32) {
+func createTopic(t testing.TB, cl *client.Client, n *node, topic string, queues int32) {
 	t.Helper()
 	cfg := &protocol.TopicConfig{TopicName: topic, ReadQueueNums: queues, WriteQueueNums: queues, Perm: 6, TopicFilterType: "SINGLE_TAG"}
 	require.NoError(t, cl.Admin().CreateTopic(t.Context(), n.addr(), cfg, ""))

@@ -13,7 +13,7 @@ import (
 )
 
 // saveHeap keeps a profile of the heap where go test -artifacts finds it.
-func (n *node) saveHeap(t *testing.T) {
+func (n *node) saveHeap(t testing.TB) {
 	t.Helper()
 	_, heap := n.page(t, "/debug/pprof/heap")
 	require.NoError(t, os.WriteFile(filepath.Join(t.ArtifactDir(), "heap.pprof"), []byte(heap), 0o644))
@@ -21,7 +21,7 @@ func (n *node) saveHeap(t *testing.T) {
 
 // awaitUsage waits until a node has no more than it had: goroutines but for a few, descriptors but for
 // those of files that were made, and heap bytes of live heap more, such as caches of the store keep.
-func (n *node) awaitUsage(t *testing.T, before usage, heap int64) {
+func (n *node) awaitUsage(t testing.TB, before usage, heap int64) {
 	t.Helper()
 	const goroutines, descriptors = 4, 32
 	var now usage

@@ -24,7 +24,7 @@ type answer struct {
 }
 
 // send sends one message as it is, whatever package client would say to it.
-func send(t *testing.T, conn *remoting.Conn, topic string, queue int32, props string, body []byte) answer {
+func send(t testing.TB, conn *remoting.Conn, topic string, queue int32, props string, body []byte) answer {
 	t.Helper()
 	got := make(chan answer, 1)
 	call := &remoting.Call{

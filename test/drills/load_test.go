@@ -4,6 +4,7 @@ package drills
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -59,6 +60,10 @@ type loadOptions struct {
 	workers, window int  // connections, requests in flight on each
 	bodyBytes       int  // at least 28
 	retry           bool // odd workers write again what had no answer
+
+	addrs    []string      // whom to try in turn when one does not take messages; none: addr alone
+	pace     time.Duration // least time between sends of a connection
+	patience time.Duration // for an answer; 0: 10 s
 }
 
 // load sends to one broker from connections of its own, as fast as answers come, and keeps book. A worker
@@ -69,6 +74,20 @@ type load struct {
 	workers []*worker
 	group   *run.Group
 	stop    context.CancelFunc
+
+	mark, first atomic.Int64 // ns: the time of a fault; of the first ack of a send begun after it, 0: none yet
+}
+
+// fault remembers that something goes wrong now.
+func (l *load) fault() {
+	l.first.Store(0)
+	l.mark.Store(time.Now().UnixNano())
+}
+
+// resumed is how long after the fault the first message sent behind it was acknowledged, and whether it was.
+func (l *load) resumed() (time.Duration, bool) {
+	first := l.first.Load()
+	return time.Duration(first - l.mark.Load()), first != 0
 }
 
 type worker struct {
@@ -88,9 +107,13 @@ type worker struct {
 	acks  atomic.Int64
 	conns atomic.Int64
 	timed atomic.Bool
+
+	turn  int         // of addrs
+	hint  string      // who leads, by the last answer
+	moved atomic.Bool // the connection leads to one who does not take messages
 }
 
-func newLoad(t *testing.T, o loadOptions) *load {
+func newLoad(t testing.TB, o loadOptions) *load {
 	t.Helper()
 	l := &load{o: o}
 	var err error
@@ -104,7 +127,7 @@ func newLoad(t *testing.T, o loadOptions) *load {
 }
 
 // start begins, or goes on, to send.
-func (l *load) start(t *testing.T) {
+func (l *load) start(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	l.stop = cancel
@@ -115,7 +138,7 @@ func (l *load) start(t *testing.T) {
 }
 
 // end stops sending, and returns when everything that was sent has been answered or is lost.
-func (l *load) end(t *testing.T) {
+func (l *load) end(t testing.TB) {
 	t.Helper()
 	l.stop()
 	require.NoError(t, l.group.Wait())
@@ -145,7 +168,7 @@ func (l *load) ends() []int64 {
 }
 
 // awaitAcks waits until every worker has had so many more messages acknowledged.
-func (l *load) awaitAcks(t *testing.T, more int64) {
+func (l *load) awaitAcks(t testing.TB, more int64) {
 	t.Helper()
 	var from []int64
 	for _, w := range l.workers {
@@ -164,8 +187,9 @@ func (l *load) awaitAcks(t *testing.T, more int64) {
 // run sends over one connection after the other.
 func (w *worker) run(ctx context.Context) {
 	for ctx.Err() == nil {
-		conn, err := w.l.client.Dial(ctx, w.l.o.addr)
+		conn, err := w.l.client.Dial(ctx, w.target())
 		if err != nil {
+			w.turn++
 			select {
 			case <-ctx.Done():
 			case <-time.After(5 * time.Millisecond):
@@ -176,7 +200,28 @@ func (w *worker) run(ctx context.Context) {
 		w.conns.Add(1)
 		w.session(ctx, conn)
 		_ = conn.Close() // it may be closed
+		if w.moved.Swap(false) {
+			w.turn++
+			select {
+			case <-ctx.Done():
+			case <-time.After(2 * time.Millisecond):
+			}
+		}
 	}
+}
+
+// target is whom to send to next.
+func (w *worker) target() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if hint := w.hint; hint != "" {
+		w.hint = ""
+		return hint
+	}
+	if len(w.l.o.addrs) == 0 {
+		return w.l.o.addr
+	}
+	return w.l.o.addrs[w.turn%len(w.l.o.addrs)]
 }
 
 // slot is one request in flight.
@@ -199,6 +244,14 @@ func (w *worker) session(ctx context.Context, conn *remoting.Conn) {
 		case s = <-free:
 		case <-ctx.Done():
 			continue
+		}
+		if w.moved.Load() {
+			out = 1
+			_ = conn.Close() // what is under way there is of unknown outcome
+			break
+		}
+		if w.l.o.pace > 0 {
+			time.Sleep(w.l.o.pace) // the load, not a wait for anything
 		}
 		if !w.send(conn, s, free) {
 			out = 1
@@ -237,7 +290,7 @@ func (w *worker) send(conn *remoting.Conn, s *slot, free chan *slot) bool {
 			dst = protocol.AppendSendRequest(dst, protocol.RequestSendMessageV2, opaque, 0, protocol.JSON, &h, o.bodyBytes)
 			return appendBody(dst, o.bodyBytes, w.id, w.epoch, s.n, m)
 		},
-		Timeout: 10 * time.Second,
+		Timeout: cmp.Or(o.patience, 10*time.Second),
 		Done:    func(c *remoting.Call) { w.answered(c, s); free <- s },
 	}
 	if err := conn.Start(&s.call); err != nil {
@@ -258,6 +311,7 @@ func (w *worker) answered(c *remoting.Call, s *slot) {
 	switch {
 	case c.Err != nil:
 		w.count(c.Err.Error())
+		w.moved.Store(len(w.l.o.addrs) > 0)
 		if w.l.o.retry && w.id%2 == 1 {
 			w.again = append(w.again, wr.message)
 		}
@@ -268,14 +322,30 @@ func (w *worker) answered(c *remoting.Call, s *slot) {
 		}
 		wr.outcome, wr.offset = acked, h.QueueOffset
 		w.acks.Add(1)
+		if mark := w.l.mark.Load(); mark != 0 && s.began.UnixNano() > mark {
+			w.l.first.CompareAndSwap(0, time.Now().UnixNano())
+		}
 		if w.timed.Load() {
 			w.took = append(w.took, took)
 		}
 	case !bytes.HasPrefix(c.Response.Remark, []byte("[UNKNOWN_OUTCOME]")):
 		wr.outcome = refused
 		w.count(fmt.Sprintf("%d %s", c.Response.Code, c.Response.Remark))
+		w.refused(c.Response)
 	default:
 		w.count(fmt.Sprintf("%d %s", c.Response.Code, c.Response.Remark))
+	}
+}
+
+// refused follows the hint of a node that does not lead. Called with mu held.
+func (w *worker) refused(resp *protocol.Command) {
+	code := protocol.ResponseCode(resp.Code)
+	if len(w.l.o.addrs) == 0 || code != protocol.ResponseServiceNotAvailable && code != protocol.ResponseNoPermission {
+		return
+	}
+	w.moved.Store(true)
+	if hint, ok := resp.Get("leaderAddr"); ok {
+		w.hint = string(hint)
 	}
 }
 

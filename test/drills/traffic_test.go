@@ -33,14 +33,14 @@ type traffic struct {
 	group *run.Group
 }
 
-func newTraffic(t *testing.T, cl *client.Client, topic string) *traffic {
+func newTraffic(t testing.TB, cl *client.Client, topic string) *traffic {
 	t.Helper()
 	return &traffic{topic: topic, cl: cl, acked: map[string]string{}, perNode: map[string]int{}, consumed: map[string]int{}, ends: map[client.MessageQueue]int64{}}
 }
 
 // produce sends from several goroutines until stopProducing. Every send has the three attempts of a
 // default producer.
-func (tr *traffic) produce(t *testing.T) {
+func (tr *traffic) produce(t testing.TB) {
 	t.Helper()
 	p, err := tr.cl.NewProducer(client.ProducerOptions{Group: "producers-" + tr.topic})
 	require.NoError(t, err)
@@ -58,7 +58,7 @@ func (tr *traffic) produce(t *testing.T) {
 	}
 }
 
-func (tr *traffic) stopProducing(t *testing.T) {
+func (tr *traffic) stopProducing(t testing.TB) {
 	t.Helper()
 	tr.stop()
 	require.NoError(t, tr.group.Wait())
@@ -77,7 +77,7 @@ func (tr *traffic) note(res *client.SendResult, err error) {
 }
 
 // noFailures proves that no send has failed so far.
-func (tr *traffic) noFailures(t *testing.T, when string) {
+func (tr *traffic) noFailures(t testing.TB, when string) {
 	t.Helper()
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
@@ -85,7 +85,7 @@ func (tr *traffic) noFailures(t *testing.T, when string) {
 }
 
 // awaitAcked waits until a broker, "" for any, has acknowledged so many more messages.
-func (tr *traffic) awaitAcked(t *testing.T, broker string, more int) {
+func (tr *traffic) awaitAcked(t testing.TB, broker string, more int) {
 	t.Helper()
 	count := func() int {
 		tr.mu.Lock()
@@ -100,7 +100,7 @@ func (tr *traffic) awaitAcked(t *testing.T, broker string, more int) {
 }
 
 // consume starts a push consumer.
-func (tr *traffic) consume(t *testing.T) {
+func (tr *traffic) consume(t testing.TB) {
 	t.Helper()
 	pc, err := tr.cl.NewPushConsumer(client.PushConsumerOptions{
 		Group: "consumers-" + tr.topic, From: client.FromFirst, RebalanceInterval: 500 * time.Millisecond, ErrorDelay: 100 * time.Millisecond,
@@ -132,7 +132,7 @@ func (tr *traffic) missing(broker string) (n int) {
 }
 
 // readBack reads all queues: everything acknowledged is there.
-func (tr *traffic) readBack(t *testing.T) {
+func (tr *traffic) readBack(t testing.TB) {
 	t.Helper()
 	queues, err := tr.cl.Admin().Queues(t.Context(), tr.topic)
 	require.NoError(t, err)

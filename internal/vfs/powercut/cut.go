@@ -18,22 +18,30 @@ type Report struct {
 	Names               int // changes of names that were taken back
 }
 
-// Cut puts the files back into a state that a power cut may leave, one of many, drawn by key. The process
-// must have ended. The side directory is empty afterwards.
-func Cut(side string, key uint64) (Report, error) {
+// Way says which of the many states that a cut may leave is drawn.
+type Way int
+
+// The ways.
+const (
+	Any  Way = iota // one time in four nothing survives; in four, what came before a moment; else each page by itself
+	Torn            // every page that is not durable has some old sectors and some new ones
+)
+
+// Cut puts the files back into a state that a power cut may leave, drawn by key. The process must have
+// ended. The side directory is empty afterwards.
+func Cut(side string, key uint64, way Way) (Report, error) {
 	rs, err := readJournal(side)
 	if err != nil {
 		return Report{}, err
 	}
-	c := &cut{side: side, rng: rand.New(rand.NewPCG(key, 0x9e3779b97f4a7c15)), pending: pending(rs)}
+	c := &cut{side: side, way: way, rng: rand.New(rand.NewPCG(key, 0x9e3779b97f4a7c15)), pending: pending(rs)}
 	for _, r := range c.pending {
 		c.last = max(c.last, r.n)
 	}
-	// One way in four everything is lost; one in four what came after a moment; else each by itself.
-	switch c.rng.IntN(4) {
-	case 0:
+	switch n := c.rng.IntN(4); {
+	case n == 0 && way == Any:
 		c.keep = func(uint64) bool { return false }
-	case 1:
+	case n == 1 && way == Any:
 		until := c.rng.Uint64N(c.last + 1)
 		c.keep = func(n uint64) bool { return n <= until }
 	default:
@@ -88,6 +96,7 @@ func pending(rs []record) []record {
 
 type cut struct {
 	side    string
+	way     Way
 	rng     *rand.Rand
 	pending []record
 	last    uint64
@@ -158,7 +167,7 @@ func (c *cut) file(name string, oldSize int64, sizeRecord uint64, sectors map[in
 		byPage[off/pageBytes] = append(byPage[off/pageBytes], off)
 	}
 	for _, page := range slices.Sorted(maps.Keys(byPage)) {
-		torn := c.rng.IntN(4) == 0 // else the page is old or new as a whole
+		torn := c.rng.IntN(4) == 0 || c.way == Torn // else the page is old or new as a whole
 		back := 0
 		whole := c.keep(sectors[byPage[page][0]].n)
 		for _, off := range byPage[page] {

@@ -51,7 +51,7 @@ func (d *disk) write(t *testing.T, f vfs.File, off int64, b []byte) {
 
 func (d *disk) cut(t *testing.T, key uint64) powercut.Report {
 	t.Helper()
-	r, err := powercut.Cut(d.side, key)
+	r, err := powercut.Cut(d.side, key, powercut.Any)
 	require.NoError(t, err)
 	return r
 }

@@ -1,0 +1,105 @@
+//go:build drills
+
+package drills
+
+import (
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rmq/internal/vfs/powercut"
+	"rmq/test/robust"
+)
+
+func init() {
+	plays["F10"] = play{do: func(x *trial) { cutLeader(x, powercut.Any) }, faulty: true, short: true}
+	plays["F11"] = play{do: cutFollower, faulty: true}
+	plays["F12"] = play{do: cutAll, faulty: true, short: true}
+	plays["F14"] = play{do: func(x *trial) { cutLeader(x, powercut.Torn) }, faulty: true}
+}
+
+// afterCut judges what a power cut has taken, before the load goes on.
+func (x *trial) afterCut(reported int64) {
+	x.Helper()
+	leader := x.awaitLeader()
+	most := int64(0)
+	if x.spec.Promise(x.col.name) == robust.LossW {
+		most = reported
+	}
+	lost := x.loss(leader, most)
+	x.run.W.Reported, x.run.W.Measured = max(x.run.W.Reported, reported), max(x.run.W.Measured, lost)
+}
+
+// F10, F14
+func cutLeader(x *trial, way powercut.Way) {
+	x.up()
+	for range 3 {
+		x.moment(500 * time.Millisecond)
+		leader := x.awaitLeader()
+		reported := leader.maxLoss(x)
+		x.strike()
+		x.powerCut(way, leader)
+		if x.col.raft {
+			x.resumes(15 * time.Second)
+		}
+		x.l.end(x)
+		x.restart(leader)
+		x.reconcile(leader)
+		x.afterCut(reported)
+		x.l.start(x)
+		if !x.col.raft {
+			x.resumes(15 * time.Second)
+		}
+		x.l.awaitAcks(x, 50)
+	}
+	x.settle()
+}
+
+// F11
+func cutFollower(x *trial) {
+	x.up()
+	for range 2 {
+		x.moment(500 * time.Millisecond)
+		n := x.anyOf(x.others(x.awaitLeader()))
+		x.strike()
+		x.powerCut(powercut.Any, n)
+		if x.col.raft || !x.col.sync {
+			x.resumes(15 * time.Second)
+		}
+		x.restart(n)
+		if !x.col.raft && x.col.sync {
+			x.resumes(15 * time.Second)
+		}
+		x.l.awaitAcks(x, 50)
+		x.caughtUpUnderLoad(n)
+	}
+	x.settle()
+}
+
+// F12
+func cutAll(x *trial) {
+	x.up()
+	for range 3 {
+		x.moment(500 * time.Millisecond)
+		reported := x.awaitLeader().maxLoss(x)
+		x.strike()
+		x.powerCut(powercut.Any, x.c.brokers...)
+		x.l.end(x)
+		x.restart(x.c.brokers...)
+		x.afterCut(reported)
+		x.l.start(x)
+		x.resumes(20 * time.Second)
+		x.l.awaitAcks(x, 50)
+	}
+	x.settle()
+}
+
+// reconcile waits until a master that has lost power says it takes messages: when it may have lost what a
+// slave has, that is after it has taken it back.
+func (x *trial) reconcile(n *node) {
+	x.Helper()
+	if x.col.raft {
+		return
+	}
+	require.Equal(x, n, x.awaitLeader())
+}

@@ -100,7 +100,9 @@ func (l *CommitLog) startAt(end, flushed, shown, known int64) {
 	l.visible.Advance(shown)
 	l.dispatched.Advance(known)
 	l.flushed.Advance(flushed)
+	l.acks.mu.Lock()
 	l.acks.local = end
+	l.acks.mu.Unlock()
 	l.kickedTo.Store(end)
 }
 

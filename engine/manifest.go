@@ -25,6 +25,7 @@ type manifest struct {
 	FormatVersion   int    `json:"formatVersion"`
 	StoreUUID       string `json:"storeUuid"`
 	Cluster         string `json:"cluster,omitempty"`
+	Format          string `json:"format,omitempty"` // of the log, "": plain
 	SegmentBytes    int64  `json:"segmentBytes"`
 	QueueFileBytes  int64  `json:"queueFileBytes"`
 	MaxHashSlots    int32  `json:"maxHashSlots"`
@@ -33,7 +34,7 @@ type manifest struct {
 
 const (
 	manifestName  = "manifest"
-	formatVersion = 1 // of everything below <root>/rmq
+	formatVersion = 2 // of everything below <root>/rmq; a plain store is still one of version 1
 )
 
 // MismatchError says that a store directory and the options disagree about Key.
@@ -45,6 +46,21 @@ type MismatchError struct {
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("%s was written with %s=%s, the options say %s: %s", e.Dir, e.Key, e.Stored, e.Options, e.Hint)
+}
+
+// FormatError says that the log of a directory is framed in another way than it would be read.
+type FormatError struct{ Dir, Stored, Options string } // "": plain
+
+func (e *FormatError) Error() string {
+	name := func(format string) string {
+		if format == "" {
+			return "plain"
+		}
+		return format
+	}
+	fix := "start the broker with enableDLegerCommitLog=" + strconv.FormatBool(e.Stored == "raft")
+	return fmt.Sprintf("%s holds a %s log and would be opened as a %s one; nothing was changed: %s, or name another storePathRootDir",
+		e.Dir, name(e.Stored), name(e.Options), fix)
 }
 
 // VersionError says that a newer program wrote the directory.
@@ -72,8 +88,11 @@ func openManifest(o *Options) (*manifest, error) {
 		return nil, err
 	}
 	m, err := loadManifest(o.FS, o.Dir)
-	if err != nil || m == nil {
+	if err != nil {
 		return nil, err
+	}
+	if m == nil {
+		return nil, refuseUnmarked(o)
 	}
 	if err := m.check(o); err != nil {
 		return nil, err
@@ -87,10 +106,40 @@ func openManifest(o *Options) (*manifest, error) {
 	return m, nil
 }
 
+// refuseUnmarked looks at a directory without a manifest: one of Apache's is plain, and one beside which
+// members of a group keep theirs belongs to them.
+func refuseUnmarked(o *Options) error {
+	if o.Format != "" {
+		entries, err := readDirOrNone(o.FS, o.CommitLogDir)
+		if err == nil && len(entries) > 0 {
+			return &FormatError{Dir: o.Dir, Options: o.Format}
+		}
+		return err
+	}
+	entries, err := readDirOrNone(o.FS, o.Dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), "raft-") {
+			continue
+		}
+		dir := path.Join(o.Dir, e.Name())
+		if m, err := loadManifest(o.FS, dir); err != nil || m != nil && m.Format != "" {
+			return errors.Join(err, &FormatError{Dir: dir, Stored: "raft"})
+		}
+	}
+	return nil
+}
+
 // createManifest makes the directory one of ours.
 func createManifest(o *Options) error {
+	version := 1
+	if o.Format != "" {
+		version = formatVersion
+	}
 	return saveManifest(o.FS, o.Dir, &manifest{
-		FormatVersion: formatVersion, StoreUUID: newUUID(), Cluster: o.Cluster,
+		FormatVersion: version, StoreUUID: newUUID(), Cluster: o.Cluster, Format: o.Format,
 		SegmentBytes: o.SegmentBytes, QueueFileBytes: o.QueueFileBytes,
 		MaxHashSlots: o.MaxHashSlots, MaxIndexEntries: o.MaxIndexEntries,
 	})
@@ -106,6 +155,9 @@ func (m *manifest) check(o *Options) error {
 	}
 	number := func(key string, stored, options int64) {
 		differ(key, strconv.FormatInt(stored, 10), strconv.FormatInt(options, 10), "open it with the value it was written with")
+	}
+	if m.Format != o.Format {
+		return &FormatError{Dir: o.Dir, Stored: m.Format, Options: o.Format}
 	}
 	number("mappedFileSizeCommitLog", m.SegmentBytes, o.SegmentBytes)
 	number("mappedFileSizeConsumeQueue", m.QueueFileBytes, o.QueueFileBytes)

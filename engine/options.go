@@ -102,6 +102,8 @@ type Options struct {
 	Stamp func(rec []byte, queueOffset, pos, storeMillis int64)
 	// Framing finds the records in the log. nil: [Plain].
 	Framing Framing
+	// Format names the framing in the manifest: a store of another format is refused. "": plain.
+	Format string
 	// SyncAside syncs on a goroutine of its own under sync flush: the writer goes on, and an append that
 	// only has to be written does not wait for the disk. Acks and readers do, as ever.
 	SyncAside bool

@@ -94,6 +94,7 @@ func (l *CommitLog) placeRaw(pos int64, b []byte) (int, room, int64, error) {
 type RawResult struct {
 	Range Range // where the bytes stand on disk
 	Bytes []byte
+	Cold  bool // read from the file just now: nobody has verified it
 	read  ReadResult
 }
 
@@ -137,6 +138,7 @@ func (s *Store) ReadRaw(pos int64, limit int, upto Upto) (*RawResult, error) {
 		r.Bytes = c.buf[pos-c.start : pos-c.start+n]
 	} else {
 		buf := getReadBuffer(int(n))
+		r.Cold = true
 		r.read.pooled = append(r.read.pooled, buf)
 		r.Bytes = (*buf)[:n]
 		readSlots <- struct{}{}
@@ -261,6 +263,84 @@ func (s *Store) ResetTo(pos int64) error {
 	l.kickedTo.Store(pos)
 	l.alloc.Want(pos)
 	return s.keeper.saveState(false)
+}
+
+// Restart makes a store that follows another log begin anew and empty at pos: that log no longer has
+// what would come next here. What readers have seen is dropped, as by retention; what they have not is
+// kept in broken/. The ceiling of what readers may see becomes pos. Nothing else is appended meanwhile.
+//
+// A crash in between leaves a front of the old log, of which nothing is promised to be there.
+func (s *Store) Restart(ctx context.Context, pos int64) error {
+	l, k := s.log, s.keeper
+	l.role.Lock()
+	defer l.role.Unlock()
+	for l.writeOnce() {
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l.syncing.Lock()
+	defer l.syncing.Unlock()
+	s.disp.turn.Lock()
+	defer s.disp.turn.Unlock()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ended(); err != nil {
+		return err
+	}
+	tail, visible := l.tail.Load(), l.visible.Load()
+	l.confirm.Store(pos)
+	lost := append(l.acks.cut(0), l.pending)
+	l.pending = ackBatch{}
+	l.cuts.Add(1)
+	l.chunks.clear()
+	l.cur, l.verbatim = nil, true
+	for _, m := range l.marks() {
+		m.Rewind(min(s.Min(), pos))
+	}
+	if s.disp.again != nil {
+		s.disp.again()
+	}
+	err := s.drop(ctx, visible, tail, pos)
+	if err != nil {
+		err = fmt.Errorf("%w: restart at %d: %w", ErrPoisoned, pos, err)
+		l.failed = err
+	}
+	// Completions hold no lock of ours, so they run elsewhere.
+	s.group.Go("restarted", func(context.Context) error {
+		for _, b := range lost {
+			complete(b.head, ErrIndeterminate)
+		}
+		if err != nil {
+			l.tellPoisoned(err, ackBatch{})
+		}
+		return nil
+	})
+	return err
+}
+
+// drop is Restart's work on files and positions; every lock that matters is held.
+func (s *Store) drop(ctx context.Context, visible, tail, pos int64) error {
+	l, k := s.log, s.keeper
+	if err := k.rewind(s.Min()); err != nil { // nothing is promised from here on
+		return err
+	}
+	if tail > visible {
+		if err := s.cut(visible, tail, errors.New("the log begins anew")); err != nil {
+			return err
+		}
+	}
+	if err := s.rebuildDerived(ctx); err != nil {
+		return err
+	}
+	s.queues.rebuilt()
+	if err := s.files.Restart(pos - pos%l.o.SegmentBytes); err != nil {
+		return err
+	}
+	l.startAt(pos, pos, pos, pos)
+	l.alloc.Want(pos)
+	k.saved.Start, k.saved.Dispatched, k.saved.IndexEnd = pos, pos, -1
+	k.last = pos
+	return k.saveState(false)
 }
 
 // holds are positions at which retention stops.

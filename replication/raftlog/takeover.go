@@ -1,0 +1,223 @@
+package raftlog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"rmq/replication"
+)
+
+const (
+	takeOverStagger = 40 * time.Millisecond // between the nodes that could take over
+	takeOverAsk     = 20 * time.Millisecond // for how far the others are
+	takeOverPause   = time.Second           // between two for the same peer
+)
+
+func sortServers(s []raft.Server) {
+	slices.SortFunc(s, func(a, b raft.Server) int {
+		switch {
+		case a.ID < b.ID:
+			return -1
+		case a.ID > b.ID:
+			return 1
+		}
+		return 0
+	})
+}
+
+// lostPeer takes over from a leader whose process is gone: its connection ended, and its machine, which
+// answers, refuses a new one. Waiting for the heartbeat to run out would take a hundred times as long. A
+// mistake costs an election, and no safety.
+func (n *Node) lostPeer(id raft.ServerID) {
+	in := n.instance.Load()
+	if in == nil || !n.mayVote() {
+		return
+	}
+	if _, leader := in.raft.LeaderWithID(); leader != id {
+		return
+	}
+	n.mu.Lock()
+	again := time.Since(n.struck[string(id)]) < takeOverPause
+	if !again {
+		n.struck[string(id)] = time.Now()
+	}
+	n.mu.Unlock()
+	if again {
+		return
+	}
+	n.group.Go("take over", func(ctx context.Context) error {
+		n.takeOver(ctx, in, id)
+		return nil
+	})
+}
+
+// mayVote says whether this node is a voter.
+func (n *Node) mayVote() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.config.Servers {
+		if string(s.ID) == n.id.ID {
+			return s.Suffrage == raft.Voter
+		}
+	}
+	return false
+}
+
+// takeOver campaigns at once if this node's log is the longest, and a little later for each that is longer.
+func (n *Node) takeOver(ctx context.Context, in *instance, dead raft.ServerID) {
+	rank := n.rank(dead)
+	if rank > 0 {
+		wait, cancel := context.WithTimeout(ctx, time.Duration(rank)*takeOverStagger)
+		err := n.await(wait, func(st replication.Status) bool { return st.Leader != "" && st.Leader != string(dead) })
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+	}
+	if _, leader := in.raft.LeaderWithID(); leader != dead && leader != "" || in.raft.State() == raft.Leader {
+		return
+	}
+	n.o.Logger.Info("the leader's process is gone: this node takes over", "leader", dead, "rank", rank)
+	if err := in.campaign(ctx); err != nil {
+		n.o.Logger.Warn("take over", "error", err)
+	}
+}
+
+// rank is how many of the other voters should campaign before this one.
+func (n *Node) rank(dead raft.ServerID) int {
+	index, term, err := n.last()
+	if err != nil {
+		return 0
+	}
+	mine, err := n.look()
+	if err != nil {
+		return 0
+	}
+	n.mu.Lock()
+	servers := n.config.Servers
+	n.mu.Unlock()
+	answers := make(chan bool, len(servers))
+	asked := 0
+	for _, s := range servers {
+		if s.ID == dead || string(s.ID) == mine.ID || s.Suffrage != raft.Voter {
+			continue
+		}
+		p := n.net.peer(s.ID, s.Address)
+		if !p.online() {
+			continue
+		}
+		asked++
+		n.group.Go("rank", func(context.Context) error {
+			var o sight
+			err := p.askWithin(takeOverAsk, kindPeek, mine, &o)
+			answers <- err == nil && (o.LastTerm > term || o.LastTerm == term && (o.LastIndex > index || o.LastIndex == index && o.ID < mine.ID))
+			return nil
+		})
+	}
+	rank := 0
+	for range asked {
+		if <-answers {
+			rank++
+		}
+	}
+	return rank
+}
+
+// campaign makes the library ask for votes now, in the way in which a leader that leaves would.
+func (in *instance) campaign(ctx context.Context) error {
+	ch, err := in.t.deliver(ctx, &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}})
+	if err != nil {
+		return err
+	}
+	_, err = in.t.await(ctx, ch)
+	return err
+}
+
+// Handover implements [replication.Log].
+func (n *Node) Handover(ctx context.Context) error { return n.Transfer(ctx, "") }
+
+// Transfer implements [replication.Group]: nothing more is taken in, what is on its way is waited for, and
+// the other node campaigns. When it fails this node leads on.
+func (n *Node) Transfer(ctx context.Context, id string) error {
+	t := n.prop.current()
+	if t == nil {
+		return n.notLeader()
+	}
+	to, err := n.successor(t, id)
+	if err != nil {
+		return err
+	}
+	if string(to.ID) == n.id.ID {
+		return nil
+	}
+	n.prop.shut(true)
+	drain, cancel := context.WithTimeout(ctx, n.o.times.drain)
+	err = n.prop.drained(drain)
+	cancel()
+	if err != nil {
+		n.o.Logger.Warn("leadership is handed over while appends are on their way", "error", err)
+	}
+	err = t.in.do(func(r *raft.Raft) raft.Future { return r.LeadershipTransferToServer(to.ID, to.Address) })
+	if err == nil {
+		err = n.await(ctx, func(st replication.Status) bool { return st.Leader != "" && st.Leader != n.id.ID })
+	}
+	if err != nil {
+		n.prop.shut(false)
+		n.unstick(t)
+		return fmt.Errorf("hand leadership to %s: %w", to.ID, err)
+	}
+	return nil
+}
+
+// successor is the member with the id, or of none the one that is furthest.
+func (n *Node) successor(t *tenure, id string) (raft.Server, error) {
+	if id != "" {
+		s, err := t.member(id)
+		if err == nil && s.Suffrage != raft.Voter {
+			err = fmt.Errorf("%s does not vote: promote it first", s.ID)
+		}
+		return s, err
+	}
+	var best raft.Server
+	least := int64(-1)
+	for _, s := range t.in.raft.GetConfiguration().Configuration().Servers {
+		if s.Suffrage != raft.Voter || string(s.ID) == n.id.ID {
+			continue
+		}
+		if lag, ok := n.lag(s); ok && (least < 0 || lag < least) {
+			best, least = s, lag
+		}
+	}
+	if least < 0 {
+		return best, errors.New("no other voter of the group answers: nobody can lead instead")
+	}
+	return best, nil
+}
+
+// unstick looks, some time after a transfer has failed, whether the library still refuses to apply, and if
+// so starts it anew (hazard H7).
+func (n *Node) unstick(t *tenure) {
+	n.group.Go("unstick", func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.ctx.Done():
+			return nil
+		case <-time.After(2 * n.o.HeartbeatTimeout):
+		}
+		err := t.in.do(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			return nil
+		}
+		n.o.Logger.Warn("raft still refuses to apply after a transfer that has failed: it is started anew")
+		if err := n.restartRaft(nil); err != nil && ctx.Err() == nil {
+			n.fatal(err)
+		}
+		return nil
+	})
+}

@@ -248,6 +248,13 @@ func (c *cluster) kill(id string, power bool, seed uint64) {
 	n.abort()
 }
 
+// wipe empties the disk of a node that does not run.
+func (c *cluster) wipe(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.disks[id] = vfs.NewHeap()
+}
+
 // leader waits for a node that leads, among those that run.
 func (c *cluster) leader() *Node {
 	c.tb.Helper()

@@ -15,6 +15,8 @@ const (
 	gateSnapshot                  // a snapshot waits for the log below it
 	clampSend                     // hazard H1, where appends leave
 	clampReceive                  // hazard H1, where they come in
+	failForward                   // hazard H3: a refused append breaks the pipeline
+	restartStuck                  // hazard H7: an instance that refuses to apply is replaced
 )
 
 // gates are the ones that are off; nil and zero: none.

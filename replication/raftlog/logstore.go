@@ -24,6 +24,8 @@ type LogStoreOptions struct {
 	// Framing, Hidden, SyncAside and AckMarks are set here.
 	Engine engine.Options
 	Logger *slog.Logger // nil: silent
+
+	gates *gates
 }
 
 // LogStore is the raft log over the segments of an [engine.Store]: it implements raft.LogStore and
@@ -579,7 +581,7 @@ func (s *LogStore) StoreLogs(logs []*raft.Log) error {
 		}
 		sync = sync || now
 	}
-	if !sync {
+	if !sync || s.o.gates.off(gateInline) {
 		return nil
 	}
 	return s.engine.Flush(context.Background())

@@ -260,7 +260,7 @@ func (n *Node) openStores(ctx context.Context) (err error) {
 	if n.id, err = loadIdentity(e.FS, own, &n.o); err != nil {
 		return err
 	}
-	if n.logs, err = OpenLogStore(ctx, LogStoreOptions{Engine: e, Logger: n.o.Logger}); err != nil {
+	if n.logs, err = OpenLogStore(ctx, LogStoreOptions{Engine: e, Logger: n.o.Logger, gates: n.o.gates}); err != nil {
 		return err
 	}
 	n.Store = n.logs.Engine()

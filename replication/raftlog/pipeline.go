@@ -377,7 +377,7 @@ func (l *pipeline) decode() error {
 			l.fail()
 		} else {
 			l.p.answered(a, f.resp)
-			if !a.success {
+			if !a.success && !l.t.net.o.gates.off(failForward) {
 				l.fail()
 			}
 			if len(f.req.Entries) > 0 {

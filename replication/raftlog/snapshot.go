@@ -259,8 +259,10 @@ func (k *sink) Close() error {
 	if !ok {
 		return fmt.Errorf("snapshot of entry %d: %w", k.x.Index, raft.ErrLogNotFound)
 	}
-	if err := log.flushTo(context.Background(), end); err != nil {
-		return err
+	if !log.o.gates.off(gateSnapshot) {
+		if err := log.flushTo(context.Background(), end); err != nil {
+			return err
+		}
 	}
 	var err error
 	if k.x.Data, err = k.s.envelope(end, k.body.Bytes()); err != nil {

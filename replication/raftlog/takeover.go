@@ -211,7 +211,7 @@ func (n *Node) unstick(t *tenure) {
 		case <-time.After(2 * n.o.HeartbeatTimeout):
 		}
 		err := t.in.do(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
-		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) || n.o.gates.off(restartStuck) {
 			return nil
 		}
 		n.o.Logger.Warn("raft still refuses to apply after a transfer that has failed: it is started anew")

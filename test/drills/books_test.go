@@ -395,3 +395,15 @@ func (r *reader) forget(h *holding) {
 		}
 	}
 }
+
+// judged says what one node has wrong against the books of a load that has ended, "" if nothing.
+func judged(t testing.TB, l *load, rpc *remoting.Client, n *node) string {
+	t.Helper()
+	var run robust.Run
+	h := readNode(t, rpc, n.addr(), l.o.topic, l.o.queues, l.ends())
+	run.Lost = int64(len(judge(l, h, &run, nil).lost))
+	for _, g := range h.gaps {
+		return fmt.Sprintf("queue %d at %d: %s", g.queue, g.offset, g.why)
+	}
+	return faults(&run)
+}

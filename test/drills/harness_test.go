@@ -239,21 +239,29 @@ func newCluster(t testing.TB, namesrvs int, configs []string, flags ...string) *
 		}})
 	}
 	for i, file := range configs {
-		dir := t.TempDir()
-		n := &node{program: "mqbroker", host: hosts[i], port: c.ports.broker, http: c.ports.http, dir: dir, args: []string{
-			"-c", top(t, file), "--bind-address=" + hosts[i], "--brokerIP1=" + hosts[i], "--listen-port=" + strconv.Itoa(c.ports.broker),
-			"--store-path-root-dir=" + dir + "/store", "--http-port=" + strconv.Itoa(c.ports.http), "--http-address=" + hosts[i],
-			"--mapped-file-size-commit-log=67108864", "--disk-max-used-space-ratio=95",
-			"--max-transfer-count-on-message-in-memory=4096", "--max-transfer-bytes-on-message-in-memory=1048576",
-			"--max-transfer-count-on-message-in-disk=4096", "--max-transfer-bytes-on-message-in-disk=1048576",
-		}}
-		if namesrvs > 0 {
-			n.args = append(n.args, "-n", c.nameServers())
-		}
-		n.args = append(n.args, flags...)
-		c.brokers = append(c.brokers, n)
+		c.add(t, hosts[i], 0, file, flags...)
 	}
 	return c
+}
+
+// add lays out one more broker. Those of one host have ports that are so far apart.
+func (c *cluster) add(t testing.TB, host string, apart int, file string, flags ...string) *node {
+	t.Helper()
+	dir := t.TempDir()
+	port, http := c.ports.broker+apart, c.ports.http+apart
+	n := &node{program: "mqbroker", host: host, port: port, http: http, dir: dir, args: []string{
+		"-c", top(t, file), "--bind-address=" + host, "--brokerIP1=" + host, "--listen-port=" + strconv.Itoa(port),
+		"--store-path-root-dir=" + dir + "/store", "--http-port=" + strconv.Itoa(http), "--http-address=" + host,
+		"--mapped-file-size-commit-log=67108864", "--disk-max-used-space-ratio=95",
+		"--max-transfer-count-on-message-in-memory=4096", "--max-transfer-bytes-on-message-in-memory=1048576",
+		"--max-transfer-count-on-message-in-disk=4096", "--max-transfer-bytes-on-message-in-disk=1048576",
+	}}
+	if len(c.namesrvs) > 0 {
+		n.args = append(n.args, "-n", c.nameServers())
+	}
+	n.args = append(n.args, flags...)
+	c.brokers = append(c.brokers, n)
+	return n
 }
 
 // nameServers are the addresses of all name servers.

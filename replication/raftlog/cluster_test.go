@@ -135,8 +135,8 @@ func (w *wire) Close() error {
 }
 
 // pass waits while the direction is cut.
-func (w *wire) pass(from, to string) error {
-	for {
+func (w *wire) pass(from, to string, limit time.Duration) error {
+	for end := time.Now().Add(limit); ; {
 		w.c.mu.Lock()
 		cut := w.c.cut[[2]string{from, to}]
 		w.c.mu.Unlock()
@@ -148,11 +148,14 @@ func (w *wire) pass(from, to string) error {
 			return net.ErrClosed
 		case <-time.After(5 * time.Millisecond):
 		}
+		if time.Now().After(end) {
+			return os.ErrDeadlineExceeded
+		}
 	}
 }
 
 func (w *wire) Write(b []byte) (int, error) {
-	if err := w.pass(w.link[0], w.link[1]); err != nil {
+	if err := w.pass(w.link[0], w.link[1], time.Second); err != nil {
 		return 0, err
 	}
 	return w.Conn.Write(b)
@@ -160,7 +163,7 @@ func (w *wire) Write(b []byte) (int, error) {
 
 func (w *wire) Read(b []byte) (int, error) {
 	n, err := w.Conn.Read(b)
-	if perr := w.pass(w.link[1], w.link[0]); perr != nil && err == nil {
+	if perr := w.pass(w.link[1], w.link[0], patience); perr != nil && err == nil {
 		err = perr
 	}
 	return n, err

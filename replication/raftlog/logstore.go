@@ -59,6 +59,7 @@ type LogStore struct {
 	failed   error // an undo has failed: nothing is stored any more
 
 	commit  atomic.Uint64
+	highest atomic.Int64 // for gateTruncate
 	start   atomic.Pointer[Start]
 	members memberLog
 }
@@ -427,8 +428,17 @@ func (s *LogStore) search(index uint64) (entry, error) {
 }
 
 // GetLog implements raft.LogStore. Data is that of membership entries and documents; for messages it is nil.
+//
+// Of the entry that the log begins behind, index and term are told, though it is not there any more: a
+// leader that has just sent a snapshot of it asks for them, and would send the snapshot again and again.
 func (s *LogStore) GetLog(index uint64, l *raft.Log) error {
 	e, err := s.entry(index)
+	if errors.Is(err, raft.ErrLogNotFound) {
+		if start := s.Start(); index > 0 && index == start.Index {
+			*l = raft.Log{Index: index, Term: start.Term, Type: raft.LogNoop}
+			return nil
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -500,10 +510,15 @@ func (s *LogStore) below(pos int64) (uint64, error) { return s.side.below(pos) }
 
 // durable is the position up to which entries outlive what the flush mode says they do.
 func (s *LogStore) durable() int64 {
+	pos := s.engine.Written()
 	if s.engine.Options().Flush == engine.SyncFlush {
-		return s.engine.Flushed()
+		pos = s.engine.Flushed()
 	}
-	return s.engine.Written()
+	if s.o.gates.off(gateTruncate) { // as if a cut did not lower it
+		s.highest.Store(max(pos, s.highest.Load()))
+		pos = min(s.highest.Load(), s.engine.Written())
+	}
+	return pos
 }
 
 // DurableIndex is the last index that has come to where the flush mode promises it: the disk, or the page
@@ -525,6 +540,9 @@ func (s *LogStore) WaitDurable(ctx context.Context, index uint64) error {
 			return nil
 		}
 		return err
+	}
+	if s.durable() >= e.end() {
+		return nil
 	}
 	upto := engine.UptoWritten
 	if s.engine.Options().Flush == engine.SyncFlush {

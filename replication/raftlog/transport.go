@@ -497,6 +497,9 @@ func (k *call) roundTrip(ctx context.Context, kd kind, body []byte) ([]byte, err
 func (k *call) write(ctx context.Context, h header, body []byte) error {
 	k.writing.Lock()
 	defer k.writing.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err() // whoever had the connection has waited for the peer to read
+	}
 	if d, ok := ctx.Deadline(); ok {
 		if err := k.c.SetWriteDeadline(d.Add(deadAfter)); err != nil {
 			return err

@@ -77,6 +77,20 @@ func (n *Node) raftConfig() *raft.Config {
 	return c
 }
 
+// timedLog is the log as the library writes it.
+type timedLog struct {
+	*LogStore
+	took *replication.HopTimer
+}
+
+// StoreLogs implements raft.LogStore.
+func (l timedLog) StoreLogs(logs []*raft.Log) error {
+	began := time.Now()
+	err := l.LogStore.StoreLogs(logs)
+	l.took.Add(time.Since(began))
+	return err
+}
+
 // startRaft makes the node take part under its identity. Called with raftMu held.
 func (n *Node) startRaft() error {
 	if n.instance.Load() != nil {
@@ -84,7 +98,7 @@ func (n *Node) startRaft() error {
 	}
 	n.snaps.Serve(false)
 	in := &instance{t: n.net.attach(), seen: make(chan raft.Observation, 64)}
-	r, err := raft.NewRaft(n.raftConfig(), n.fsm, n.logs, n.votes, n.snaps, in.t)
+	r, err := raft.NewRaft(n.raftConfig(), n.fsm, timedLog{n.logs, &n.hops.Append}, n.votes, n.snaps, in.t)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), in.t.Close())
 	}

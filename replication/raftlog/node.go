@@ -358,7 +358,11 @@ func (n *Node) Late(pos int64) error {
 }
 
 // Hops implements [replication.Timed].
-func (n *Node) Hops() replication.Hops { return n.hops.Hops() }
+func (n *Node) Hops() replication.Hops {
+	h, st := n.hops.Hops(), n.Stats()
+	h.LocalFlush = replication.Hop{Count: st.Flushes, Nanos: st.FlushNanos}
+	return h
+}
 
 // notLeader refuses an append.
 func (n *Node) notLeader() error {

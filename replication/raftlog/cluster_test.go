@@ -317,6 +317,17 @@ func (c *cluster) caughtUp() {
 	}, patience, 5*time.Millisecond)
 }
 
+// high is the end of a queue once all that n shows has been dispatched.
+func (c *cluster) high(n *Node, topic string, queue int32) int64 {
+	c.tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	require.NoError(c.tb, n.WaitDispatchedPos(ctx, n.Visible()))
+	_, high, ok := n.QueueRange(topic, queue)
+	require.True(c.tb, ok)
+	return high
+}
+
 // same requires that all nodes hold the same log, up to what the one that shows least shows.
 func (c *cluster) same() {
 	c.tb.Helper()
@@ -396,10 +407,7 @@ func TestGroup(t *testing.T) {
 			c.caughtUp()
 			c.same()
 			for _, id := range c.ids {
-				low, high, ok := c.node(id).QueueRange("topic", 0)
-				require.True(t, ok)
-				require.EqualValues(t, 0, low)
-				require.EqualValues(t, 54, high)
+				require.EqualValues(t, 54, c.high(c.node(id), "topic", 0))
 			}
 		})
 	}

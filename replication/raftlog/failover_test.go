@@ -17,6 +17,7 @@ import (
 // Proves that a follower takes over as soon as the leader's process is gone, long before any heartbeat
 // would be missed, that everything acked is there, and that the old leader comes back.
 func TestTakeOver(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.SyncFlush, 3)
 	c.startAll()
 	acked := []engine.Result{c.send("t", 0, "0")}
@@ -45,6 +46,7 @@ func TestTakeOver(t *testing.T) {
 
 // Proves that a hand-over loses no append that was accepted, and that none is stored twice.
 func TestHandover(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.SyncFlush, 3)
 	c.startAll()
 	c.send("t", 0, "first")
@@ -73,13 +75,14 @@ func TestHandover(t *testing.T) {
 	}
 	c.caughtUp()
 	c.same()
-	_, high, _ := c.leader().QueueRange("t", 1)
+	high := c.high(c.leader(), "t", 1)
 	require.EqualValues(t, 2500, high)
 }
 
 // Proves that a leader without a majority acks nothing, tells those who wait that the outcome is unknown,
 // and that its tail is cut when it comes back.
 func TestPartitionedLeader(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.SyncFlush, 3)
 	c.startAll()
 	c.send("t", 0, "first")
@@ -111,13 +114,14 @@ func TestPartitionedLeader(t *testing.T) {
 	c.send("t", 0, "third")
 	c.caughtUp()
 	c.same()
-	_, high, _ := old.QueueRange("t", 0)
+	high := c.high(old, "t", 0)
 	require.EqualValues(t, 3, high)
 }
 
 // Proves that a node whose directory is lost comes back under a new incarnation, is let in by the leader,
 // gets the whole log and votes again; and that it cannot vote under its old name.
 func TestWiped(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.SyncFlush, 3)
 	c.adapt = quick
 	c.startAll()
@@ -146,6 +150,7 @@ func TestWiped(t *testing.T) {
 // Proves that a node which acked from the page cache and lost power is let in anew, keeping what it has,
 // and that after a restart in order, or under sync flush, it is who it was.
 func TestAmnesia(t *testing.T) {
+	t.Parallel()
 	for _, flush := range []engine.FlushMode{engine.AsyncFlush, engine.SyncFlush} {
 		t.Run(flush.String(), func(t *testing.T) {
 			c := newCluster(t, flush, 3)
@@ -177,6 +182,7 @@ func TestAmnesia(t *testing.T) {
 // Proves that after a loss of power on all nodes that acked from the page cache nobody leads, unless the
 // policy says that the longest log does.
 func TestTotalPowerLoss(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.AsyncFlush, 3)
 	policy := Wait
 	c.adapt = func(id string, o *Options) {
@@ -211,13 +217,14 @@ func TestTotalPowerLoss(t *testing.T) {
 	c.send("t", 0, "third")
 	c.caughtUp()
 	c.same()
-	_, high, _ := c.leader().QueueRange("t", 0)
+	high := c.high(c.leader(), "t", 0)
 	require.GreaterOrEqual(t, high, int64(2))
 }
 
 // Proves that members are added, promoted and removed while the group runs, and that a file which differs
 // from the membership does not matter then.
 func TestMembership(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.SyncFlush, 3)
 	c.adapt = quick
 	c.startAll()
@@ -245,6 +252,7 @@ func TestMembership(t *testing.T) {
 
 // Proves that the preferred node leads once it has caught up.
 func TestPreferred(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.AsyncFlush, 3)
 	c.adapt = func(id string, o *Options) {
 		quick(id, o)

@@ -68,6 +68,7 @@ const moment = 300 * time.Millisecond // long enough for what must not happen to
 // Rule 1: proves that an ack stands for two synced copies while both followers' disks hang, and that it
 // does not when followers answer before they have synced.
 func TestGateFollower(t *testing.T) {
+	t.Parallel()
 	underGate(t, gateFollower, func(t *testing.T, c *cluster, broken bool) {
 		lead := c.leader()
 		var stalls []*vfs.Gate
@@ -102,6 +103,7 @@ func TestGateFollower(t *testing.T) {
 // Rule 2: proves that a follower shows nothing that only its own disk has while the leader's hangs, and
 // that it does when the leader tells the library's commit index as it is.
 func TestGateLeader(t *testing.T) {
+	t.Parallel()
 	underGate(t, gateLeader, func(t *testing.T, c *cluster, broken bool) {
 		lead := c.leader()
 		fs := c.followers()
@@ -133,6 +135,7 @@ func TestGateLeader(t *testing.T) {
 // Rule 3: proves that a document is acked with two synced copies while the leader's disk hangs, and that
 // it is not when entries which are no messages are not synced before they count.
 func TestGateInline(t *testing.T) {
+	t.Parallel()
 	underGate(t, gateInline, func(t *testing.T, c *cluster, broken bool) {
 		lead := c.leader()
 		fs := c.followers()
@@ -158,6 +161,7 @@ func TestGateInline(t *testing.T) {
 // Rule 4: proves that what is written in the place of a tail that was cut is not taken for durable because
 // the tail was, and that it would be if the cut did not lower what is.
 func TestGateTruncate(t *testing.T) {
+	t.Parallel()
 	for _, broken := range []bool{false, true} {
 		fault := vfs.NewFaulty(vfs.NewHeap())
 		o := small(fault, engine.SyncFlush)
@@ -192,6 +196,7 @@ func TestGateTruncate(t *testing.T) {
 // Rule 5: proves that a snapshot stands for a log that is on disk, and that a power cut leaves it without
 // when it does not wait for that.
 func TestGateSnapshot(t *testing.T) {
+	t.Parallel()
 	for _, broken := range []bool{false, true} {
 		heap := vfs.NewHeap()
 		o := small(heap, engine.AsyncFlush)
@@ -220,6 +225,7 @@ func TestGateSnapshot(t *testing.T) {
 // Hazard H4: proves that a leader whose disk hangs lets another one lead, and that it stops to speak as a
 // leader when nobody else can.
 func TestHungDisk(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.SyncFlush, 3)
 	c.adapt = func(_ string, o *Options) {
 		x := defaultTimes
@@ -245,6 +251,7 @@ func TestHungDisk(t *testing.T) {
 // Hazard H6: proves that a follower whose log ends before the leader's begins, and one whose tail is
 // another besides, starts anew behind a snapshot and has all that the leader has.
 func TestFarBehind(t *testing.T) {
+	t.Parallel()
 	for _, divergent := range []bool{false, true} {
 		t.Run(fmt.Sprint("divergent ", divergent), func(t *testing.T) {
 			c := newCluster(t, engine.AsyncFlush, 3)
@@ -292,10 +299,7 @@ func TestFarBehind(t *testing.T) {
 			c.caughtUp()
 			c.same()
 			require.Greater(t, n.Min(), low)
-			_, high, ok := n.QueueRange("t", 0)
-			require.True(t, ok)
-			_, want, _ := c.leader().QueueRange("t", 0)
-			require.Equal(t, want, high)
+			require.Equal(t, c.high(c.leader(), "t", 0), c.high(n, "t", 0))
 			n.fsm.mu.Lock()
 			require.Equal(t, "kept", string(n.fsm.docs["doc"]))
 			n.fsm.mu.Unlock()

@@ -99,6 +99,7 @@ func follower(t *testing.T, n *network, m memory, fsm raft.FSM, leader string) *
 // apply the stale entries that it holds there, that either of the two clamps is enough, and that without
 // both it applies them.
 func TestUnverifiedSuffix(t *testing.T) {
+	t.Parallel()
 	for _, off := range []gate{0, clampSend, clampReceive, clampSend | clampReceive} {
 		t.Run(fmt.Sprint(off), func(t *testing.T) {
 			g := &gates{}
@@ -150,6 +151,7 @@ func TestUnverifiedSuffix(t *testing.T) {
 // that one which only notes the refusal blocks its sender for good once the library has stopped to read
 // answers.
 func TestPipelineFailsForward(t *testing.T) {
+	t.Parallel()
 	for _, off := range []gate{0, failForward} {
 		t.Run(fmt.Sprint(off), func(t *testing.T) {
 			g := &gates{}
@@ -185,7 +187,7 @@ func TestPipelineFailsForward(t *testing.T) {
 				for {
 					if err := send(); err != nil {
 						failed <- err
-						return nil
+						return nil //nolint:nilerr // it is what the test waits for
 					}
 				}
 			})
@@ -224,6 +226,7 @@ func (f *flaky) StoreLogs(logs []*raft.Log) error {
 // Hazard H3, end to end: proves that a follower whose store fails every 50th time has everything once the
 // faults stop.
 func TestFlakyFollower(t *testing.T) {
+	t.Parallel()
 	g := &gates{}
 	stores := []*flaky{{memory: memory{raft.NewInmemStore()}}, {memory: memory{raft.NewInmemStore()}}, {memory: memory{raft.NewInmemStore()}}}
 	var conf raft.Configuration
@@ -268,6 +271,7 @@ func TestFlakyFollower(t *testing.T) {
 // Hazard H5: proves that a node with more entries behind its snapshot than the library's channel holds
 // batches of starts, and leads.
 func TestManyEntriesAtStart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, engine.AsyncFlush, 1)
 	c.startAll()
 	n := c.leader()
@@ -284,13 +288,14 @@ func TestManyEntriesAtStart(t *testing.T) {
 	c.stop("n0")
 	c.start("n0")
 	c.send("t", 0, "last")
-	_, high, _ := c.leader().QueueRange("t", 0)
+	high := c.high(c.leader(), "t", 0)
 	require.EqualValues(t, entries+1, high)
 }
 
 // Hazard H7: proves that a node whose library goes on refusing to apply after a transfer that failed is
 // started anew, and that it would refuse for good otherwise.
 func TestStuckTransfer(t *testing.T) {
+	t.Parallel()
 	for _, off := range []gate{0, restartStuck} {
 		t.Run(fmt.Sprint(off), func(t *testing.T) {
 			g := &gates{}
@@ -322,6 +327,7 @@ func TestStuckTransfer(t *testing.T) {
 // Proves that strangers, nodes of other groups and nodes with other constants are refused with a line that
 // names node, difference and fix.
 func TestForeignPeers(t *testing.T) {
+	t.Parallel()
 	n, addr := end(t, "n0", memory{raft.NewInmemStore()}, nil)
 	n.setID("n0#2")
 	ok := hello{Lane: laneControl, Group: "g", From: "n1#1", Name: "n1", Addr: "127.0.0.1:1", To: "n0#2"}

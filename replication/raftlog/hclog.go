@@ -33,7 +33,7 @@ func (b *bridge) enabled(l hclog.Level) bool {
 // Log and the methods below are those of [hclog.Logger].
 func (b *bridge) Log(l hclog.Level, msg string, args ...any) {
 	if b.enabled(l) {
-		b.to.Log(context.Background(), b.level(l), msg, args...) //nolint:sloglint // the library's own messages
+		b.to.Log(context.Background(), b.level(l), msg, args...)
 	}
 }
 

@@ -273,7 +273,7 @@ func (n *Node) setWhy(why string) {
 	n.mu.Unlock()
 	if news {
 		if why != "" {
-			n.o.Logger.Warn("raft: "+why, "group", n.o.Group, "id", n.o.SelfID) //nolint:sloglint // the reason is the message
+			n.o.Logger.Warn("raft: "+why, "group", n.o.Group, "id", n.o.SelfID)
 		}
 		n.poke()
 	}

@@ -404,12 +404,12 @@ func (n *Node) Status() replication.Status {
 	st.Epoch = int64(in.raft.CurrentTerm())
 	_, leader := in.raft.LeaderWithID()
 	st.Leader = string(leader)
-	switch {
-	case st.Leader == "":
+	switch st.Leader {
+	case "":
 		if st.Why == "" {
 			st.Why = "an election is running: no leader is known"
 		}
-	case st.Leader == st.ID:
+	case st.ID:
 		st.Client = n.o.Client
 		if n.prop.current() != nil {
 			st.Role = replication.Leader

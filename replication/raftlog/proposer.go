@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -44,7 +43,6 @@ type proposer struct {
 
 	proposals chan proposal
 	idle      chan struct{} // capacity 1: something was reaped
-	lastSize  atomic.Int64
 }
 
 // tenure is one time of leading.
@@ -93,7 +91,7 @@ func (p *proposer) stop() {
 	for _, b := range lost {
 		p.refuse(b, err)
 	}
-	p.n.Store.Abandon(engine.ErrIndeterminate)
+	p.n.Abandon(engine.ErrIndeterminate)
 }
 
 // shut takes no more in, or does so again.
@@ -127,7 +125,7 @@ func (p *proposer) submit(ctx context.Context, as []*engine.Append) (n int, err 
 	for _, a := range as {
 		a.Err, a.Result = nil, engine.Result{}
 	}
-	if err := p.n.Store.Refusal(); err != nil {
+	if err := p.n.Refusal(); err != nil {
 		return 0, err
 	}
 	for n < len(as) {
@@ -291,7 +289,7 @@ func (p *proposer) refusal(err error) error {
 		errors.Is(err, raft.ErrRaftShutdown):
 		return p.n.notLeader()
 	}
-	if bad := p.n.Store.Refusal(); bad != nil {
+	if bad := p.n.Refusal(); bad != nil {
 		return bad
 	}
 	var not *replication.NotLeaderError

@@ -297,7 +297,7 @@ func (n *network) serveControl(ctx context.Context, c net.Conn, r *bufio.Reader,
 			return
 		}
 		if rh.kind == kindAppend {
-			b, err := n.heartbeat(ctx, body, h)
+			b, err := n.heartbeat(body, h)
 			n.reply(ctx, out, rh, b, err)
 			continue
 		}
@@ -323,7 +323,7 @@ func (n *network) reply(ctx context.Context, out *call, rh header, body []byte, 
 }
 
 // heartbeat hands a heartbeat to the library, past its main goroutine.
-func (n *network) heartbeat(ctx context.Context, body []byte, h hello) ([]byte, error) {
+func (n *network) heartbeat(body []byte, h hello) ([]byte, error) {
 	w, err := parseAppend(body)
 	if err != nil {
 		return nil, err

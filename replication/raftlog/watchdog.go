@@ -54,7 +54,7 @@ func (n *Node) watchdog(ctx context.Context) error {
 
 // patience is how long it is normal that nothing is synced.
 func (n *Node) patience() time.Duration {
-	o := n.Store.Options()
+	o := n.Options()
 	if o.Flush == engine.SyncFlush {
 		return 0
 	}

@@ -110,7 +110,7 @@ func (a *Auditor) ScanEnded(pos, end int64, err error) {
 }
 
 func (a *Auditor) take(b []byte, set []atomic.Uint64, found, dup *atomic.Int64, where func() string) (int64, bool) {
-	seq, err := parsePayload(b, a.runID)
+	seq, err := ParsePayload(b, a.runID)
 	if err == nil && (seq < 0 || seq >= a.sent) {
 		err = fmt.Errorf("message %d was never sent", seq)
 	}

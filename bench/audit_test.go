@@ -11,15 +11,15 @@ import (
 
 // auditOf feeds an auditor with bodies: acked ones, what queue 0 holds in order, what the log holds.
 func auditOf(acked, queue, log []int64) (*Auditor, *results.Verify) {
-	p := newPayload(9, 64, 1, 1)
+	p := NewPayload(9, 64, 1, 1)
 	set := &seqSet{}
 	for _, s := range acked {
 		set.add(s)
 	}
 	a := newAuditor(9, 1, nil, set, 100)
 	body := func(seq int64) []byte {
-		b := p.body()
-		p.fill(b, seq, 0)
+		b := p.Body()
+		p.Fill(b, seq, 0)
 		return b
 	}
 	r := a.Queue("T", 0)

@@ -191,7 +191,7 @@ func (p *partRun) makeWorkers(session Session, topics []string) error {
 	n = min(n, total)
 	base := p.clock.now() + int64(10*time.Millisecond)
 	p.win = newWindow(base+int64(w.Warmup), int64(w.Duration))
-	pay := newPayload(p.runID, w.Cell.SizeBytes, w.Cell.Entropy, p.seed)
+	pay := NewPayload(p.runID, w.Cell.SizeBytes, w.Cell.Entropy, p.seed)
 	p.workers = make([]*worker, n)
 	for i := range p.workers {
 		choose, err := newChooser(w.Cell.Keys, w.Cell.Topics, w.Cell.Queues, p.seed+uint64(i)*0x9E3779B97F4A7C15)

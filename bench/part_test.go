@@ -269,15 +269,15 @@ func TestInterruption(t *testing.T) {
 // Shows that what comes back as acknowledged is what the auditor will look for.
 func TestVerifyGetsTheAcked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPayload(5, 64, 1, 1)
+		p := NewPayload(5, 64, 1, 1)
 		var stored [][]byte
 		n := 0
 		f := &fakeTarget{}
 		f.send = func(ops []*Op) {
 			for _, o := range ops {
 				if n++; n != 100 { // one message is acknowledged and gone
-					b := p.body()
-					p.fill(b, o.seq, 0)
+					b := p.Body()
+					p.Fill(b, o.seq, 0)
 					stored = append(stored, b)
 				}
 			}

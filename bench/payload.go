@@ -22,8 +22,8 @@ const (
 	pieces  = 64 << 10 / padStep
 )
 
-// payload makes bodies and recognises them. Fill is for one goroutine; Check for any number.
-type payload struct {
+// Payload makes bodies and recognises them. Fill is for one goroutine; Check for any number.
+type Payload struct {
 	runID uint64
 	size  int
 	rand  int      // bytes of filler that are random; the rest are zeros
@@ -31,14 +31,15 @@ type payload struct {
 	sums  []uint32 // of the filler, by piece of the pad
 }
 
-func newPayload(runID uint64, size int, entropy float64, seed uint64) *payload {
-	p := &payload{runID: runID, size: size, rand: int(float64(size-HeaderBytes)*entropy + 0.5)}
+// NewPayload makes bodies of size bytes, HeaderBytes or more, of which a share of entropy is random.
+func NewPayload(runID uint64, size int, entropy float64, seed uint64) *Payload {
+	p := &Payload{runID: runID, size: size, rand: int(float64(size-HeaderBytes)*entropy + 0.5)}
 	p.pad = make([]byte, p.rand+64<<10)
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	_, _ = rand.NewChaCha8(key).Read(p.pad) // never fails
 	p.sums = make([]uint32, pieces)
-	b := p.body()
+	b := p.Body()
 	for i := range p.sums {
 		copy(b[HeaderBytes:HeaderBytes+p.rand], p.pad[i*padStep:])
 		p.sums[i] = crc32.ChecksumIEEE(b[HeaderBytes:])
@@ -46,11 +47,11 @@ func newPayload(runID uint64, size int, entropy float64, seed uint64) *payload {
 	return p
 }
 
-// body returns a buffer for fill, its zeros in place.
-func (p *payload) body() []byte { return make([]byte, p.size) }
+// Body returns a buffer for Fill, its zeros in place.
+func (p *Payload) Body() []byte { return make([]byte, p.size) }
 
-// fill makes b the body of message seq. b came from body.
-func (p *payload) fill(b []byte, seq, dueMono int64) {
+// Fill makes b the body of message seq. b came from Body.
+func (p *Payload) Fill(b []byte, seq, dueMono int64) {
 	piece := uint64(seq) * 0x9E3779B97F4A7C15 >> 32 % pieces
 	copy(b[HeaderBytes:HeaderBytes+p.rand], p.pad[piece*padStep:])
 	binary.BigEndian.PutUint64(b[0:], uint64(dueMono))
@@ -76,8 +77,11 @@ var (
 	errDamaged = errors.New("body is damaged")
 )
 
-// parsePayload returns the sequence of a body of run runID.
-func parsePayload(b []byte, runID uint64) (seq int64, err error) {
+// MonotonicNanos is CLOCK_MONOTONIC, which due times are told in.
+func MonotonicNanos() int64 { return monotonic() }
+
+// ParsePayload returns the sequence of a body of run runID.
+func ParsePayload(b []byte, runID uint64) (seq int64, err error) {
 	if len(b) < HeaderBytes {
 		return 0, errDamaged
 	}

@@ -61,7 +61,7 @@ type worker struct {
 
 	choose  *chooser
 	topics  []string
-	payload *payload
+	payload *Payload
 	body    []byte
 	msg     message.Message
 	uniq    []byte // the hexadecimal sequence inside msg.Properties
@@ -88,7 +88,7 @@ func (w *worker) init(runID uint64) {
 		o.owner, o.Slot = w.in, len(w.ops)-1-i
 		w.free = append(w.free, o)
 	}
-	w.body = w.payload.body()
+	w.body = w.payload.Body()
 	w.msg.BornHost, w.msg.StoreHost = benchHost, benchHost
 	w.msg.Body = w.body
 	w.uniq = w.msg.Properties[indexOfValue(w.msg.Properties, message.PropUniqKey)+16:][:16]
@@ -147,7 +147,7 @@ func (w *worker) build(o *Op, due, now int64) {
 	o.seq, o.due, o.sent, o.Err, o.busy = seq, due, now, nil, true
 	topic, queue := w.choose.pick()
 	w.msg.Topic, w.msg.QueueID = w.topics[topic], queue
-	w.payload.fill(w.body, seq, w.clock.mono+due)
+	w.payload.Fill(w.body, seq, w.clock.mono+due)
 	hex16(w.uniq, uint64(seq))
 	if w.keyed != nil {
 		hex16(w.keyed, uint64(seq))

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
+	"syscall"
 	"time"
 )
 
@@ -64,7 +66,9 @@ type Failover struct {
 	Clients []FailoverClient `json:"clients"`
 	Skipped []FailoverSkip   `json:"skipped,omitempty"`
 	Trials  []*FailoverTrial `json:"trials"`
-	Notes   []string         `json:"notes,omitempty"`
+	// LostBetween counts acknowledged messages that were not found, or damaged, of those due in no trial.
+	LostBetween int64    `json:"lost_between,omitempty"`
+	Notes       []string `json:"notes,omitempty"`
 }
 
 // FailoverClient is one kind of client.
@@ -103,10 +107,11 @@ type FailoverTrial struct {
 // to the end of the trial. Times are in ms since the event unless they are lengths.
 type FailoverClientTrial struct {
 	Client string `json:"client"`
-	// NextAckMS is when the first message was acknowledged of those sent after the event; nil: none was.
+	// NextAckMS is when acknowledgements came again: the end of the longest silence that began within a second of the
+	// event if any message was affected, else the first acknowledgement of a message sent after it. nil: none came.
 	NextAckMS *float64 `json:"next_ack_ms"`
-	// WindowMS is the unavailable window by due time: from the due time of the first message that was delayed, failed or
-	// never answered, to the first acknowledgement of a message sent after the event. 0: no message was affected.
+	// WindowMS is the unavailable window by due time: the longest that a message which was delayed, failed or never
+	// answered had to wait from its due time until any that was sent no earlier was acknowledged. 0: none was affected.
 	WindowMS *float64 `json:"window_ms"`
 	// SilenceMS is the longest time between two acknowledgements.
 	SilenceMS *float64 `json:"silence_ms"`
@@ -165,8 +170,8 @@ func AnalyseFailover(client string, samples []FailoverSample, after time.Duratio
 	t := FailoverClientTrial{Client: client, FirstBin: -int(failoverBefore / int64(FailoverBin) / 2)}
 	bins := make([]int32, int(end/int64(FailoverBin))-t.FirstBin+1)
 	var acks []int64
-	next, affected := int64(math.MaxInt64), int64(math.MaxInt64)
-	var longest int64
+	var hurt []FailoverSample
+	first, longest := int64(math.MaxInt64), int64(0)
 	for _, s := range samples {
 		acked := !s.Failed && s.Done < math.MaxInt64
 		if acked && s.Done >= -failoverBefore && s.Done <= end {
@@ -175,14 +180,14 @@ func AnalyseFailover(client string, samples []FailoverSample, after time.Duratio
 				bins[i]++
 			}
 			if s.Sent >= 0 {
-				next = min(next, s.Done)
+				first = min(first, s.Done)
 			}
 		}
 		if s.Due < -failoverBefore || s.Due >= end {
 			continue
 		}
 		t.Due++
-		hurt := true
+		bad := true
 		switch {
 		case s.Done == math.MaxInt64:
 			t.Unfinished++
@@ -191,36 +196,82 @@ func AnalyseFailover(client string, samples []FailoverSample, after time.Duratio
 		default:
 			t.Acked++
 			longest = max(longest, s.Done-s.Due)
-			if hurt = s.Done-s.Due > late; hurt {
+			if bad = s.Done-s.Due > late; bad {
 				t.Delayed++
 			}
 		}
-		if hurt && s.Done >= 0 { // what was late before the event is not its doing
-			affected = min(affected, s.Due)
+		if bad && s.Done >= 0 { // what was late before the event is not its doing
+			hurt = append(hurt, s)
 		}
 	}
 	slices.Sort(acks)
 	t.MaxMS, t.Bins = ms(longest), bins
-	if next < math.MaxInt64 {
-		t.NextAckMS, t.WindowMS = Ptr(ms(next)), Ptr(0.0)
-		if affected < next {
-			t.WindowMS = Ptr(ms(next - affected))
-		}
-	}
 	before := sort.Search(len(acks), func(i int) bool { return acks[i] >= 0 })
 	t.BeforePerS = float64(before) / (float64(failoverBefore) / 1e9)
-	silence, last := int64(0), int64(0)
+	next := first
+	if len(acks) > 0 {
+		silence, over := longestSilence(acks, before, end)
+		t.SilenceMS = Ptr(ms(silence))
+		if len(hurt) > 0 && over > next {
+			next = over
+		}
+	}
+	if next <= end {
+		t.NextAckMS = Ptr(ms(next))
+		t.WindowMS = unavailable(samples, hurt, end)
+		t.To95MS = to95(acks, before, next, end)
+	}
+	return t
+}
+
+// longestSilence is the longest time between two acknowledgements that is not over before the event, and when the longest
+// of those that begin within a second of the event was over; math.MaxInt64 if it lasts to the end.
+func longestSilence(acks []int64, before int, end int64) (longest, over int64) {
+	last := int64(0)
 	if before > 0 {
 		last = acks[before-1]
 	}
-	for _, a := range acks[before:] {
-		silence, last = max(silence, a-last), a
+	ofEvent := int64(0)
+	for i := before; i <= len(acks); i++ {
+		at, until := end, int64(math.MaxInt64)
+		if i < len(acks) {
+			at, until = acks[i], acks[i]
+		}
+		longest = max(longest, at-last)
+		if last < failoverBefore && at-last > ofEvent {
+			ofEvent, over = at-last, until
+		}
+		last = at
 	}
-	if len(acks) > 0 {
-		t.SilenceMS = Ptr(ms(max(silence, end-last)))
+	return longest, over
+}
+
+// unavailable is the longest that a message which was delayed, failed or never answered had to wait from its due time
+// until any that was sent no earlier was acknowledged; nil if for one of them none was.
+func unavailable(samples, hurt []FailoverSample, end int64) *float64 {
+	bySent := slices.Clone(samples)
+	slices.SortFunc(bySent, func(a, b FailoverSample) int { return cmp.Compare(a.Sent, b.Sent) })
+	soonest := make([]int64, len(bySent)+1) // the first ack of those from here on
+	soonest[len(bySent)] = math.MaxInt64
+	for i := len(bySent) - 1; i >= 0; i-- {
+		soonest[i] = soonest[i+1]
+		if !bySent[i].Failed {
+			soonest[i] = min(soonest[i], bySent[i].Done)
+		}
 	}
-	t.To95MS = to95(acks, before, next, end)
-	return t
+	longest := int64(0)
+	for _, h := range hurt {
+		i := sort.Search(len(bySent), func(i int) bool { return bySent[i].Sent >= h.Due })
+		served := soonest[i]
+		if !h.Failed {
+			served = min(served, h.Done)
+		}
+		if served > end && h.Due < end-failoverBefore {
+			return nil
+		}
+		longest = max(longest, min(served, end)-h.Due)
+	}
+	return Ptr(ms(longest))
 }
 
 // to95 is the first moment, in steps of a bin from the next ack on, from which 100 ms hold 95 % of the rate before.
@@ -370,6 +421,7 @@ func (f *Failover) summarize(event, client string) *FailoverSummary {
 
 // Lost is how many acknowledged messages were not found, or found damaged, over all trials.
 func (f *Failover) Lost() (n int64) {
+	n = f.LostBetween
 	for _, t := range f.Trials {
 		for _, c := range t.Clients {
 			n += c.Lost + c.Corrupted
@@ -400,7 +452,7 @@ func WriteFailoverEnv(dir string, e *Env) error { return (&Store{dir: dir}).Writ
 func ReadFailover(dir string) (*Failover, *Env, error) {
 	f, e := new(Failover), new(Env)
 	err := readJSON(filepath.Join(dir, FailoverFile), "a failover run (JSON)", f)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return nil, nil, fmt.Errorf("%s: %w: name one with a %s", dir, ErrNoRun, FailoverFile)
 	}
 	if err != nil {

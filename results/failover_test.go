@@ -78,6 +78,26 @@ func TestAnalyseNothing(t *testing.T) {
 	require.InDelta(t, 0, *r.To95MS, 0.01)
 }
 
+// Proves that an event which takes effect a moment after it was set off, when acknowledgements have come that look like
+// the next ones, is measured to the end of the silence, with failures in it.
+func TestAnalyseLateEffect(t *testing.T) {
+	samples := stream(func(due time.Duration) (time.Duration, bool) {
+		switch {
+		case due < 3*time.Millisecond:
+			return due + time.Millisecond/2, false
+		case due < 10*time.Millisecond:
+			return due + 20*time.Millisecond, true // refused
+		case due < 500*time.Millisecond:
+			return 500*time.Millisecond + due/100, false
+		}
+		return due + time.Millisecond/2, false
+	})
+	r := results.AnalyseFailover("x", samples, 2*time.Second, results.FailoverLate(samples))
+	require.InDelta(t, 500.1, *r.NextAckMS, 0.01)
+	require.InDelta(t, 497.1, *r.WindowMS, 0.01)
+	require.EqualValues(t, 7, r.Failed)
+}
+
 func failover(class results.Class, gap func(i int) float64, n int) *results.Failover {
 	f := &results.Failover{Class: class, RatePerS: 1000, Clients: []results.FailoverClient{{Name: "probe"}}}
 	for i := range n {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"strconv"
 	"strings"
@@ -49,6 +50,9 @@ it promises more.`,
 			if !ok {
 				return usage("--format=%s is unknown: use text, md or json", format)
 			}
+			if done, err := compareFailover(stdout, dirs, format, opt.Band); done || err != nil {
+				return err
+			}
 			var runs [2]*results.Run
 			for i, d := range dirs {
 				if runs[i], err = loadRun(d); err != nil {
@@ -92,6 +96,22 @@ func loadRun(dir string) (*results.Run, error) {
 		return nil, err
 	}
 	return r, st.Check(r)
+}
+
+// compareFailover sets two failover runs against each other; false where the directories hold other runs.
+func compareFailover(stdout io.Writer, dirs []string, format string, band float64) (done bool, err error) {
+	a, _, err := results.ReadFailover(dirs[0])
+	if errors.Is(err, results.ErrNoRun) || len(dirs) < 2 {
+		return false, nil
+	}
+	var b *results.Failover
+	if err == nil {
+		b, _, err = results.ReadFailover(dirs[1])
+	}
+	if err != nil {
+		return true, &exitError{exitUsage, err}
+	}
+	return true, report.CompareFailover(stdout, format, a, b, results.CompareFailover(a, b, band))
 }
 
 func parsePercent(flag, s string) (float64, error) {

@@ -1,6 +1,7 @@
 // Command rmqbench drives the engine on this machine's disk and tells what came of it.
 //
 //	rmqbench run      measure a matrix of cells (the default when the first argument is a flag)
+//	rmqbench failover how long clients go without when a node fails
 //	rmqbench probe    what this machine can do at most
 //	rmqbench compare  set two runs against each other
 //	rmqbench report   show a run again: on the terminal, as Markdown, HTML or JSON

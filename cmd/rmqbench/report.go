@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -19,7 +20,7 @@ func newReportCmd(stdout, stderr io.Writer) *cobra.Command {
 		Short: "Show a run again",
 		Args:  args(cobra.ExactArgs(1), "the directory of one run"),
 		RunE: func(_ *cobra.Command, dirs []string) error {
-			r, err := report.Open(dirs[0])
+			show, err := openReport(dirs[0], html)
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
@@ -37,19 +38,17 @@ func newReportCmd(stdout, stderr io.Writer) *cobra.Command {
 				fmt.Fprintln(stderr, "rmqbench: wrote", path)
 				return nil
 			}
-			if err := write(html, func(w io.Writer) error {
-				return r.HTML(w, report.HTMLOptions{LinkBase: report.LinkBase(html, dirs[0])})
-			}); err != nil {
+			if err := write(html, show.html); err != nil {
 				return err
 			}
-			if err := write(md, r.Markdown); err != nil {
+			if err := write(md, show.md); err != nil {
 				return err
 			}
 			switch {
 			case asJSON:
-				return r.JSON(stdout)
+				return show.json(stdout)
 			case html == "" && md == "":
-				return r.Text(stdout)
+				return show.text(stdout)
 			}
 			return nil
 		},
@@ -58,4 +57,26 @@ func newReportCmd(stdout, stderr io.Writer) *cobra.Command {
 	cmd.Flags().StringVar(&md, "md", "", "write Markdown to this file")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// shown are the forms of one run.
+type shown struct{ text, md, html, json func(io.Writer) error }
+
+// openReport reads the run in dir, of either kind; its page is to be at page.
+func openReport(dir, page string) (*shown, error) {
+	f, env, err := results.ReadFailover(dir)
+	if err == nil {
+		r := report.NewFailover(f, env)
+		return &shown{r.Text, r.Markdown, r.HTML, r.JSON}, nil
+	}
+	if !errors.Is(err, results.ErrNoRun) {
+		return nil, err
+	}
+	r, err := report.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &shown{r.Text, r.Markdown, func(w io.Writer) error {
+		return r.HTML(w, report.HTMLOptions{LinkBase: report.LinkBase(page, dir)})
+	}, r.JSON}, nil
 }

@@ -111,7 +111,7 @@ func newRootCmd(stdout, stderr io.Writer) *cobra.Command {
 		Version:       version(),
 		Args: func(_ *cobra.Command, given []string) error {
 			if len(given) > 0 {
-				return usage("%s is no command: use run, probe, compare or report", given[0])
+				return usage("%s is no command: use run, failover, probe, compare or report", given[0])
 			}
 			return nil
 		},
@@ -130,7 +130,7 @@ func newRootCmd(stdout, stderr io.Writer) *cobra.Command {
 		}
 		return usage("%v: see %s --help", err, cmd.CommandPath())
 	})
-	root.AddCommand(newRunCmd(stdout, stderr), newProbeCmd(stdout, stderr), newCompareCmd(stdout), newReportCmd(stdout, stderr), newNullServerCmd())
+	root.AddCommand(newRunCmd(stdout, stderr), newFailoverCmd(stdout, stderr), newProbeCmd(stdout, stderr), newCompareCmd(stdout), newReportCmd(stdout, stderr), newNullServerCmd())
 	return root
 }
 

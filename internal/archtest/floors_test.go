@@ -25,8 +25,8 @@ var floors = map[string]int{
 	"rmq/engine/storetool":  3, "rmq/results": 3, "rmq/results/report": 4,
 	"rmq/replication": 3, "rmq/replication/ha": 4, "rmq/replication/raftlog": 4,
 	"rmq/broker": 5, "rmq/namesrv": 4,
-	"rmq/bench/probe": 4, "rmq/bench": 5, "rmq/bench/driver": 6,
-	"rmq/cmd/internal": 7, "rmq/cmd": 8,
+	"rmq/bench/probe": 4, "rmq/bench": 5, "rmq/bench/driver": 6, "rmq/bench/failover": 7,
+	"rmq/cmd/internal": 8, "rmq/cmd": 9,
 }
 
 // testOnly are rooms that no program links.

@@ -114,8 +114,8 @@ func (c *child) lastLines() string {
 	return strings.Join(lines[max(0, len(lines)-3):], " | ")
 }
 
-// program is the path of one of our programs.
-func (d Driver) program(name string) (string, error) {
+// Program is the path of one of our programs.
+func (d Driver) Program(name string) (string, error) {
 	dir := d.BinDir
 	if dir == "" {
 		self, err := os.Executable()
@@ -137,7 +137,7 @@ const firstPort, lastPort = 10_000, 32_000
 
 // launch starts one of our programs, with dir for its home and env beside ours.
 func (d Driver) launch(ctx context.Context, dir, name string, env []string, args ...string) (*child, error) {
-	path, err := d.program(name)
+	path, err := d.Program(name)
 	if err != nil {
 		return nil, err
 	}

@@ -98,8 +98,19 @@ const (
 
 // pullQueue hands everything that a queue holds to the auditor.
 func pullQueue(ctx context.Context, conn *remoting.Conn, a *bench.Auditor, topic string, queue int32) error {
-	reader := a.Queue(topic, queue)
+	return ReadQueue(ctx, conn, topic, queue, 0, a.Queue(topic, queue))
+}
+
+// QueueReader takes what a queue holds, in the order of its offsets.
+type QueueReader interface {
+	Body(offset int64, body []byte)
+	Missing(offset int64, err error) // an offset that should hold a message and does not
+}
+
+// ReadQueue hands what a queue holds from an offset to its end to a reader.
+func ReadQueue(ctx context.Context, conn *remoting.Conn, topic string, queue int32, from int64, reader QueueReader) error {
 	head := pullHead(topic, queue)
+	head.QueueOffset = from
 	head.SysFlag, head.MaxMsgNums, head.MaxMsgBytes = protocol.PullSubscription, pullCount, pullBytes
 	var frame []byte
 	for {

@@ -1,0 +1,195 @@
+package failover
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"rmq/bench"
+	"rmq/bench/driver/wire"
+	"rmq/internal/run"
+	"rmq/remoting"
+	"rmq/remoting/protocol"
+	"rmq/results"
+)
+
+// seen counts how often each message of a stream was found, up to 255 times.
+type seen struct {
+	mu        sync.Mutex
+	counts    []uint8
+	corrupted int64
+}
+
+func (s *seen) add(n int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for int64(len(s.counts)) <= n {
+		s.counts = append(s.counts, make([]uint8, n+1)...)
+	}
+	if s.counts[n] < 255 {
+		s.counts[n]++
+	}
+}
+
+func (s *seen) count(n int64) uint8 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n >= int64(len(s.counts)) {
+		return 0
+	}
+	return s.counts[n]
+}
+
+// ledger knows the streams of a cluster by the run ids in their bodies.
+type ledger struct {
+	found     map[uint64]*seen
+	unknown   atomic.Int64
+	missing   atomic.Int64
+	missingAt atomic.Pointer[string]
+}
+
+func newLedger(streams []*stream) *ledger {
+	l := &ledger{found: map[uint64]*seen{}}
+	for _, s := range streams {
+		l.found[s.runID] = &seen{}
+	}
+	return l
+}
+
+// take books one body; those of other runs are passed over.
+func (l *ledger) take(body []byte) {
+	if len(body) < bench.HeaderBytes {
+		return
+	}
+	s := l.found[binary.BigEndian.Uint64(body[8:])]
+	if s == nil {
+		return
+	}
+	n, err := bench.ParsePayload(body, binary.BigEndian.Uint64(body[8:]))
+	if err != nil || n < 0 {
+		s.mu.Lock()
+		s.corrupted++
+		s.mu.Unlock()
+		return
+	}
+	s.add(n)
+}
+
+// Body and Missing implement [wire.QueueReader].
+func (l *ledger) Body(_ int64, body []byte) { l.take(body) }
+
+func (l *ledger) Missing(offset int64, err error) {
+	l.missing.Add(1)
+	why := fmt.Sprintf("offset %d: %v", offset, err)
+	l.missingAt.CompareAndSwap(nil, &why)
+}
+
+// queueKey is one queue.
+type queueKey struct {
+	topic string
+	queue int32
+}
+
+// ends asks for the end of every queue.
+func ends(ctx context.Context, net *remoting.Client, addr string, topics []string, queues int) (map[queueKey]int64, error) {
+	out := map[queueKey]int64{}
+	for _, topic := range topics {
+		for q := range int32(queues) {
+			req := protocol.NewRequest(protocol.RequestGetMaxOffset)
+			protocol.EncodeExt(req, protocol.QueueHeader{Topic: topic, QueueID: q})
+			resp, err := net.Call(ctx, addr, req)
+			if err == nil {
+				err = resp.Err()
+			}
+			var h protocol.OffsetResponse
+			if err == nil {
+				err = protocol.DecodeExt(resp, &h)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("end of %s/%d at %s: %w", topic, q, addr, err)
+			}
+			out[queueKey{topic, q}] = h.Offset
+		}
+	}
+	return out, nil
+}
+
+const readers = 4
+
+// readBack reads every queue of the node at addr from where it ended when the load began.
+func readBack(ctx context.Context, net *remoting.Client, addr string, from map[queueKey]int64, l *ledger) error {
+	keys := make([]queueKey, 0, len(from))
+	for k := range from {
+		keys = append(keys, k)
+	}
+	var next atomic.Int64
+	g := run.New(ctx, "failover/audit")
+	for range min(readers, len(keys)) {
+		g.Go("read", func(ctx context.Context) error {
+			conn, err := net.Dial(ctx, addr)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = conn.Close() }() // it only asked
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(keys) {
+					return nil
+				}
+				k := keys[i]
+				if err := wire.ReadQueue(ctx, conn, k.topic, k.queue, from[k], l); err != nil {
+					return fmt.Errorf("read %s/%d back from %s: %w", k.topic, k.queue, addr, err)
+				}
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// audit sets what was found against what was acknowledged, trial by trial. consumed is what consumers have read.
+func (e *epoch) audit(found, consumed *ledger) (lostBetween int64) {
+	for i, s := range e.streams {
+		done := int64(0) // messages before have been looked at
+		for _, t := range e.trials {
+			from, to := s.first(t.at-int64(beforeEvent)), min(s.first(t.at+t.after), s.count())
+			lostBetween += e.between(s, found, consumed, done, from)
+			done = max(done, to)
+			c := &t.res.Clients[i]
+			for n := from; n < to; n++ {
+				copies := found.found[s.runID].count(n)
+				switch {
+				case copies > 1:
+					c.Duplicated++
+				case copies == 0 && s.at(n).state.Load() == acked:
+					c.Lost++
+				case copies == 0 && consumed.found[s.runID].count(n) > 0:
+					t.res.ReadAndGone++
+				}
+			}
+		}
+		lostBetween += e.between(s, found, consumed, done, s.count()) + found.found[s.runID].corrupted
+	}
+	for _, t := range e.trials {
+		t.res.Audited = true
+	}
+	return lostBetween + found.missing.Load()
+}
+
+// between counts what was lost of the messages from one number to another, which were due in no trial.
+func (e *epoch) between(s *stream, found, consumed *ledger, from, to int64) (lost int64) {
+	for n := from; n < to; n++ {
+		if found.found[s.runID].count(n) == 0 && (s.at(n).state.Load() == acked || consumed.found[s.runID].count(n) > 0) {
+			lost++
+		}
+	}
+	return lost
+}
+
+// trial is one trial of an epoch, for the audit.
+type trial struct {
+	at    int64 // ns of the run's clock
+	after int64
+	res   *results.FailoverTrial
+}

@@ -1,0 +1,410 @@
+package failover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"rmq/bench"
+	"rmq/bench/driver/wire"
+	"rmq/results"
+)
+
+// Options say what is measured and on what.
+type Options struct {
+	Events  []string // of [results.FailoverEvents]
+	Trials  int      // of kills
+	Others  int      // of every other event
+	Flush   string   // async, sync
+	Repl    string   // none, async, sync, raft
+	Topics  int
+	Queues  int
+	Size    int   // of a body
+	Log     int64 // bytes of log before the first trial
+	MaxLog  int64 // bytes of log at which the cluster is made anew
+	Rate    bench.Rate
+	RateAs  string        // as asked
+	After   time.Duration // how long is looked after an event, at least
+	Freeze  time.Duration
+	Delay   time.Duration // of a slow replica, each way
+	Timeout time.Duration // after which a message that is not acknowledged has failed
+	Tail    bool          // consumers follow all queues
+	Seed    int64
+
+	SegmentBytes int64
+	Driver       wire.Driver
+	FaultsDir    string // programs whose links can be cut; "": none
+
+	OutDir, DataDir string
+	Keep            bool
+	Label, Version  string
+	Command         []string
+	Env             *results.Env
+	JavaClient      string // command of the unmodified Java client; "": left out
+	Progress        func(line string)
+
+	// Start, if set, starts what is struck instead of brokers of ours.
+	Start func(ctx context.Context, dir string, links bool) (Target, error)
+}
+
+const (
+	beforeEvent = time.Second
+	steadyFor   = 1200 * time.Millisecond // of load without trouble before an event
+	patience    = 60 * time.Second
+	longestWait = 30 * time.Second // for the first ack after an event
+	sideRate    = 1000             // messages a second of every client but the first, at most a tenth of all
+	window      = 8192             // messages in flight of the first client
+	calibration = 3 * time.Second
+	inFlight    = 1024 // while calibrating
+)
+
+// Names of the clients (decisions: probe of all nodes, ours with hint, ours by NameServer, unmodified Java).
+const (
+	clientProbe   = "probe"
+	clientProduct = "client"
+	clientRoute   = "namesrv"
+	clientJava    = "java"
+)
+
+func (o *Options) say(format string, args ...any) {
+	if o.Progress != nil {
+		o.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// Check finds what would stop the run before anything is written. Errors are *[bench.UsageError].
+func (o *Options) Check() error {
+	bad := func(format string, args ...any) error { return &bench.UsageError{Err: fmt.Errorf(format, args...)} }
+	known := results.FailoverEvents()
+	for _, e := range o.Events {
+		if !slices.Contains(known, e) {
+			return bad("--events=%s is unknown: use some of %v", e, known)
+		}
+	}
+	switch {
+	case len(o.Events) == 0:
+		return bad("--events is empty: use some of %v", known)
+	case !slices.Contains(bench.Repls, o.Repl):
+		return bad("--repl=%s is unknown: use one of %v", o.Repl, bench.Repls)
+	case !slices.Contains(bench.Flushes, o.Flush):
+		return bad("--flush=%s is unknown: use async or sync", o.Flush)
+	case o.Trials < 1 || o.Others < 0:
+		return bad("--trials=%d and --other-trials=%d: use 1 or more, 0 or more", o.Trials, o.Others)
+	case o.Topics < 1 || o.Topics > bench.MaxTopics:
+		return bad("--topics=%d is out of range: use 1 to %d", o.Topics, bench.MaxTopics)
+	case o.Queues < 1 || o.Queues > bench.MaxQueues:
+		return bad("--queues=%d is out of range: use 1 to %d", o.Queues, bench.MaxQueues)
+	case o.Size < bench.HeaderBytes || o.Size > 1<<20:
+		return bad("--size=%d is out of range: use %d to %d bytes", o.Size, bench.HeaderBytes, 1<<20)
+	case o.MaxLog < 2*o.Log:
+		return bad("--max-log is below twice --log: the cluster would be made anew at once")
+	case !o.Rate.Open:
+		return bad("--rate=%s is no load: use a share of the maximum such as 50%%, or messages a second", o.RateAs)
+	}
+	if _, err := os.Stat(filepath.Join(o.OutDir, results.FailoverFile)); err == nil {
+		return bad("%s already holds a run: choose another --out or remove it", o.OutDir)
+	}
+	return nil
+}
+
+// failoverRun is a run in progress.
+type failoverRun struct {
+	o    *Options
+	f    *results.Failover
+	rng  *rand.Rand
+	made int // clusters
+}
+
+// Run measures every event and returns the run, which is on disk too, whole or not.
+func Run(ctx context.Context, o Options) (*results.Failover, error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
+	if o.DataDir == "" {
+		o.DataDir = filepath.Join(o.OutDir, "data")
+	}
+	r := &failoverRun{o: &o, rng: rand.New(rand.NewPCG(uint64(o.Seed), 6))}
+	fsType := ""
+	if o.Env != nil {
+		fsType = o.Env.Disk.FSType
+	}
+	class, note := results.DurabilityClass(results.Cell{Driver: "wire", Flush: o.Flush, Repl: o.Repl}, fsType, false)
+	r.f = &results.Failover{
+		RunID: fmt.Sprintf("%s-%04x", time.Now().UTC().Format("20060102T150405Z"), rand.Uint32()&0xffff), Label: o.Label, Tool: "rmqbench failover",
+		Version: o.Version, Command: o.Command, Started: time.Now(), Reason: "running", Seed: o.Seed, Flush: o.Flush, Repl: o.Repl, Class: class,
+		Topics: o.Topics, Queues: o.Queues, SizeBytes: o.Size, LogBytes: o.Log, Rate: o.RateAs, FreezeS: o.Freeze.Seconds(), DelayMS: o.Delay.Seconds() * 1e3,
+	}
+	if o.Tail {
+		r.f.Consumers = 1
+	}
+	if note != "" {
+		r.f.Notes = append(r.f.Notes, note)
+	}
+	if o.Repl == "async" || o.Repl == "sync" {
+		r.f.Notes = append(r.f.Notes, "nobody is elected: the slave is promoted by `mqadmin promote` as soon as the master's process has ended, whose start is in the times")
+	}
+	if o.Repl == "none" {
+		r.f.Notes = append(r.f.Notes, "one node: it is started again as soon as its process has ended")
+	}
+	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
+		return nil, &bench.UsageError{Err: err}
+	}
+	if o.Env != nil {
+		if err := results.WriteFailoverEnv(o.OutDir, o.Env); err != nil {
+			return nil, err
+		}
+	}
+	err := r.all(ctx)
+	r.f.Ended = time.Now()
+	r.f.Complete, r.f.Reason = err == nil, ""
+	if err != nil {
+		r.f.Reason = err.Error()
+	}
+	if !o.Keep {
+		err = errors.Join(err, os.RemoveAll(o.DataDir))
+	}
+	return r.f, errors.Join(err, results.WriteFailover(o.OutDir, r.f))
+}
+
+// all measures the events, those that need links on clusters of their own.
+func (r *failoverRun) all(ctx context.Context) error {
+	type job struct {
+		event string
+		n     int
+	}
+	var plain, linked []job
+	for _, e := range r.o.Events {
+		if why := r.o.cannot(e); why != "" && r.o.Start == nil {
+			r.f.Skipped = append(r.f.Skipped, results.FailoverSkip{What: "event " + e, Reason: why})
+			continue
+		}
+		trials := r.o.Others
+		if e == results.FailKill {
+			trials = r.o.Trials
+		}
+		for n := range trials {
+			if needsLinks(e) {
+				linked = append(linked, job{e, n + 1})
+			} else {
+				plain = append(plain, job{e, n + 1})
+			}
+		}
+	}
+	if r.o.JavaClient == "" {
+		r.f.Skipped = append(r.f.Skipped, results.FailoverSkip{What: "client " + clientJava, Reason: "no command of one was given (--java-client)"})
+	}
+	for _, part := range []struct {
+		jobs  []job
+		links bool
+	}{{plain, false}, {linked, true}} {
+		// Events of all kinds take turns, so that what drifts meets all of them.
+		r.rng.Shuffle(len(part.jobs), func(i, j int) { part.jobs[i], part.jobs[j] = part.jobs[j], part.jobs[i] })
+		var e *epoch
+		for i, j := range part.jobs {
+			if err := ctx.Err(); err != nil {
+				if e != nil {
+					err = errors.Join(context.Cause(ctx), e.end(context.WithoutCancel(ctx)))
+				}
+				return err
+			}
+			if e == nil {
+				var err error
+				if e, err = r.begin(ctx, part.links); err != nil {
+					return err
+				}
+			}
+			if err := e.trial(ctx, j.event, j.n); err != nil {
+				return errors.Join(fmt.Errorf("%s %d: %w", j.event, j.n, err), e.end(context.WithoutCancel(ctx)))
+			}
+			if err := results.WriteFailover(r.o.OutDir, r.f); err != nil {
+				return errors.Join(err, e.end(ctx))
+			}
+			if i+1 < len(part.jobs) && e.t.Log(ctx) < r.o.MaxLog {
+				continue
+			}
+			if err := e.end(ctx); err != nil {
+				return err
+			}
+			e = nil
+		}
+	}
+	return nil
+}
+
+// trial lets one event happen and books what came of it.
+func (e *epoch) trial(ctx context.Context, event string, n int) error {
+	o := e.r.o
+	if err := e.steady(ctx); err != nil {
+		return err
+	}
+	from, _, err := e.t.Leader(ctx)
+	if err != nil {
+		return err
+	}
+	logBytes := e.t.Log(ctx)
+	sleep(ctx, time.Duration(e.r.rng.Int64N(int64(200*time.Millisecond)))) // no event keeps step with a clock of the cluster
+	e.takeFailures()
+	if e.tail != nil {
+		e.tail.takeGap(e.clock())
+	}
+	after := o.After
+	if event == results.FailFreeze {
+		after += o.Freeze
+	}
+	o.say("%s %d of %s: %s leads", event, n, e.r.count(event), from)
+	at, wall := e.clock(), time.Now()
+	if err := e.t.Strike(ctx, event); err != nil {
+		return err
+	}
+	sleep(ctx, after)
+	for waited := after; ctx.Err() == nil && waited < longestWait && !e.served(at); waited = time.Duration(e.clock() - at) {
+		sleep(ctx, 20*time.Millisecond)
+		after = waited + o.After
+		if e.served(at) {
+			sleep(ctx, o.After)
+		}
+	}
+	after = max(after, time.Duration(e.clock()-at).Truncate(results.FailoverBin))
+	gap := int64(0)
+	if e.tail != nil {
+		gap = e.tail.takeGap(e.clock())
+	}
+	t := &results.FailoverTrial{Event: event, N: n, At: wall, From: from, AfterS: after.Seconds(), LogBytes: logBytes}
+	if e.tail != nil {
+		t.ConsumerMS = results.Ptr(float64(gap) / 1e6)
+	}
+	healing := time.Now()
+	if err := e.t.Heal(ctx); err != nil {
+		return fmt.Errorf("heal: %w", err)
+	}
+	t.HealS = time.Since(healing).Seconds()
+	if t.To, _, err = e.t.Leader(ctx); err != nil {
+		return err
+	}
+	e.await(ctx, at+int64(after))
+	e.book(t, at, after)
+	e.trials = append(e.trials, &trial{at: at, after: int64(after), res: t})
+	e.r.f.Trials = append(e.r.f.Trials, t)
+	first := t.Clients[0]
+	o.say("%s %d: next ack after %s, window %s, silence of consumers %s, in sync again %.1f s later%s", event, n, msText(first.NextAckMS), msText(first.WindowMS),
+		msText(t.ConsumerMS), t.HealS, voidText(t.Void))
+	return ctx.Err()
+}
+
+func msText(v *float64) string {
+	if v == nil {
+		return "never"
+	}
+	return fmt.Sprintf("%.1f ms", *v)
+}
+
+func voidText(why string) string {
+	if why == "" {
+		return ""
+	}
+	return ": VOID, " + why
+}
+
+func (r *failoverRun) count(event string) string {
+	if event == results.FailKill {
+		return fmt.Sprint(r.o.Trials)
+	}
+	return fmt.Sprint(r.o.Others)
+}
+
+// await returns when every message due before t has been answered, or its time is up.
+func (e *epoch) await(ctx context.Context, t int64) {
+	for end := e.clock() + int64(e.r.o.Timeout+2*time.Second); ctx.Err() == nil && e.clock() < end; sleep(ctx, 20*time.Millisecond) {
+		open := false
+		for _, s := range e.streams {
+			made := s.count()
+			for n := s.first(t - int64(longestWait+patience)); n < s.first(t); n++ {
+				if n >= made || s.at(n).state.Load() == pending {
+					open = true
+					break
+				}
+			}
+		}
+		if !open {
+			return
+		}
+	}
+}
+
+// served says whether the first client has had an ack of a message that was sent after t.
+func (e *epoch) served(t int64) bool {
+	s := e.streams[0]
+	made := s.count()
+	for n := s.first(t - int64(time.Second)); n < made; n++ {
+		if m := s.at(n); m.sent.Load() >= t && m.state.Load() == acked {
+			return true
+		}
+	}
+	return false
+}
+
+// book fills in what the clients saw.
+func (e *epoch) book(t *results.FailoverTrial, at int64, after time.Duration) {
+	late := int64(0)
+	for i, s := range e.streams {
+		samples := s.samples(at, after)
+		own := results.FailoverLate(samples)
+		if i == 0 {
+			late = own
+			t.LateMS = float64(late) / 1e6
+		}
+		c := results.AnalyseFailover(s.name, samples, after, max(late, own))
+		c.Failure = s.takeFailure()
+		t.Clients = append(t.Clients, c)
+	}
+	switch {
+	case t.LogBytes < e.r.o.Log:
+		t.Void = fmt.Sprintf("%d bytes of log are fewer than %d", t.LogBytes, e.r.o.Log)
+	case t.Clients[0].BeforePerS < e.streams[0].rate/2:
+		t.Void = fmt.Sprintf("only %.0f of %.0f messages a second were acknowledged before", t.Clients[0].BeforePerS, e.streams[0].rate)
+	}
+}
+
+// steady waits until all clients have been served well for a while.
+func (e *epoch) steady(ctx context.Context) error {
+	for end := time.Now().Add(patience); ; sleep(ctx, 50*time.Millisecond) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		now := e.clock()
+		bad := ""
+		for _, s := range e.streams {
+			if n := float64(s.acked(now-int64(steadyFor), now)); now-s.start < int64(steadyFor) || n < 0.9*s.rate*steadyFor.Seconds() {
+				bad = fmt.Sprintf("%s has %.0f of %.0f acknowledgements in %v", s.name, n, s.rate*steadyFor.Seconds(), steadyFor)
+			}
+		}
+		if bad == "" {
+			return nil
+		}
+		if time.Now().After(end) {
+			// The trial tells by itself that it does not count.
+			e.r.o.say("the load is not steady after %v: %s", patience, bad)
+			return nil
+		}
+	}
+}
+
+func (e *epoch) takeFailures() {
+	for _, s := range e.streams {
+		s.takeFailure()
+	}
+}
+
+// rateOf is the load of the run, from a share of what the cluster takes at most.
+func (r *failoverRun) rateOf(most float64) float64 {
+	if !r.o.Rate.Closed {
+		return r.o.Rate.PerS
+	}
+	return math.Max(100, r.o.Rate.Fraction*most)
+}

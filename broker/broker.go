@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"path"
 	"slices"
 	"strconv"
 	"sync"
@@ -31,10 +30,15 @@ type Options struct {
 	Settings   *Settings
 	ConfigFile string // the file that Settings came from, "" if none; changes at run time are written into it
 
-	FS     vfs.FS // nil: the real one
-	Meta   MetaLog
-	Logger *slog.Logger     // nil: silent
-	Clock  func() time.Time // nil: time.Now
+	FS vfs.FS // nil: the real one
+	// Dial reaches other nodes for replication; nil: TCP. BootID and Rebooted take the place of what the
+	// machine says. For tests.
+	Dial     func(ctx context.Context, addr string) (net.Conn, error)
+	BootID   string
+	Rebooted bool
+	Meta     MetaLog
+	Logger   *slog.Logger     // nil: silent
+	Clock    func() time.Time // nil: time.Now
 	// Open opens the storage, which tells events of its role. nil: what the configuration says.
 	Open func(ctx context.Context, o engine.Options, events replication.Events) (Store, error)
 	// MemoryLimit is what the process may take, in bytes, where memoryLimit does not say so; 0: no limit.
@@ -122,10 +126,7 @@ func New(o Options) (*Broker, error) {
 		o.Clock = time.Now
 	}
 	if o.Meta == nil {
-		o.Meta = NewFileMetaLog(o.FS, path.Join(c.StorePathRootDir, "config"), o.Logger)
-	}
-	if o.Open == nil {
-		o.Open = openPlain
+		o.Meta = NewFileMetaLog(o.FS, c.metaDir(), o.Logger)
 	}
 	if c.MemoryLimit > 0 {
 		o.MemoryLimit = int64(c.MemoryLimit)
@@ -133,6 +134,9 @@ func New(o Options) (*Broker, error) {
 	b := &Broker{
 		o: o, log: o.Logger, clock: o.Clock, maxMessageBytes: int(c.MaxMessageSize), hostMemory: hostMemory(o.MemoryLimit),
 		poisonC: make(chan struct{}, 1), files: o.Meta, roles: newRoles(),
+	}
+	if b.o.Open == nil {
+		b.o.Open = b.openConfigured
 	}
 	b.meta = &replicatedMeta{o.Meta, b}
 	b.settings.Store(o.Settings)
@@ -238,7 +242,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 		b.intercept(i)
 	}
 	c := b.conf()
-	b.registrar = &Registrar{conf: b.conf, identity: b.identity, addrs: c.NamesrvAddr, topics: b.Topics, orders: b.applyOrder, log: b.log}
+	b.registrar = &Registrar{conf: b.conf, identity: b.identity, addrs: c.NamesrvAddr, topics: b.Topics, orders: b.applyOrder, answered: b.hearMaster, log: b.log}
 	b.Topics.OnChange(b.registrar.Changed)
 	b.managers.start(b.group, b.savePeriod(c.FlushConsumerOffsets))
 	b.group.Go("sweep", b.runSweep)
@@ -252,12 +256,13 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	}
 	b.roleGroup = run.New(context.WithoutCancel(ctx), "roles")
 	b.roleGroup.Go("apply", b.runRoles)
+	b.roleGroup.Go("look for the master", b.lookForMaster)
 	b.serving.Store(true)
 	if len(c.NamesrvAddr) == 0 {
 		b.log.Info("no name server is configured: clients find this broker by its address only")
 	}
 	b.log.Info("broker started", "name", c.BrokerName, "cluster", c.BrokerClusterName, "addr", c.address(c.BrokerIP1, c.ListenPort),
-		"store", c.StorePathRootDir, "took", b.clock().Sub(b.booted))
+		"store", c.StoreDir(), "took", b.clock().Sub(b.booted))
 	return nil
 }
 
@@ -288,6 +293,7 @@ func (b *Broker) openStore(ctx context.Context) error {
 		return err // store may be a nil that is none
 	}
 	b.store = store
+	b.roles.begin(store.Status())
 	return nil
 }
 

@@ -25,9 +25,13 @@ func ports(tb testing.TB) int {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(tb, err)
 		port := l.Addr().(*net.TCPAddr).Port
-		fast, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port-2))
-		if err == nil {
-			_ = fast.Close()
+		for _, other := range []int{port - 2, port + 2} { // the fast port, and that of replication, where outgoing connections have none
+			var more net.Listener
+			if err == nil {
+				if more, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", other)); err == nil {
+					_ = more.Close()
+				}
+			}
 		}
 		_ = l.Close()
 		if err == nil {
@@ -52,6 +56,9 @@ func settings(tb testing.TB, dir string, more ...string) *Settings {
 	}
 	if values["listenPort"] == "" {
 		values["listenPort"] = strconv.Itoa(ports(tb))
+	}
+	if port, err := strconv.Atoi(values["listenPort"]); err == nil && values["haListenPort"] == "" {
+		values["haListenPort"] = strconv.Itoa(port + 2)
 	}
 	var flags []config.Setting
 	for k, v := range values {

@@ -136,21 +136,36 @@ type Config struct {
 	ConsumerOffsetStep   int           `prop:"consumerOffsetUpdateVersionStep,min=1"`
 	DelayOffsetStep      int           `prop:"delayOffsetUpdateVersionStep,min=1"`
 
-	// Parts that are refused where they are asked for.
+	// Slaves: brokerRole says whether acks wait for them.
+	HAMasterAddress  string        `prop:"haMasterAddress"` // of a slave: the HA port of its master; "": name servers tell
+	HAHeartbeat      time.Duration `prop:"haSendHeartbeatInterval,unit=ms,min=1"`
+	HAHousekeeping   time.Duration `prop:"haHousekeepingInterval,unit=ms,min=1"` // a connection that is silent for so long is dead
+	HATransferBatch  config.Size   `prop:"haTransferBatchSize,min=4096,max=64M"`
+	HAMaxGap         config.Size   `prop:"haMaxGapNotInSync"`   // a slave further behind is not in sync
+	HAFlowControl    bool          `prop:"haFlowControlEnable"` // keep to maxHaTransferByteInSecond
+	HAMaxBytesPerSec config.Size   `prop:"maxHaTransferByteInSecond,min=4096"`
+	InSyncReplicas   int           `prop:"inSyncReplicas,important,min=1,max=64"`    // copies of a message before its ack, the master's too
+	MinInSync        int           `prop:"minInSyncReplicas,important,min=1,max=64"` // with fewer nothing is stored
+	HAStrict         bool          `prop:"haStrict,important"`                       // without inSyncReplicas nothing is stored
+	HAStockPeers     []string      `prop:"haStockPeers,important"`                   // addresses that slaves of Apache may come from
+
+	// A group that elects its leader.
 	DLeger            bool     `prop:"enableDLegerCommitLog,important"`
 	DLegerGroup       string   `prop:"dLegerGroup,important"`
 	DLegerPeers       []string `prop:"dLegerPeers,important"` // n0-host:port;n1-host:port
 	DLegerSelfID      string   `prop:"dLegerSelfId,important"`
 	PreferredLeaderID string   `prop:"preferredLeaderId"`
-	ControllerMode    bool     `prop:"enableControllerMode"`
-	SlaveActingMaster bool     `prop:"enableSlaveActingMaster"`
-	Duplication       bool     `prop:"duplicationEnable"`
-	MultiDispatch     bool     `prop:"enableMultiDispatch"`
-	LMQ               bool     `prop:"enableLmq"`
-	TLS               bool     `prop:"useTLS"`
-	ACL               bool     `prop:"aclEnable"`
-	Authentication    bool     `prop:"authenticationEnabled"`
-	Authorization     bool     `prop:"authorizationEnabled"`
+
+	// Parts that are refused where they are asked for.
+	ControllerMode    bool `prop:"enableControllerMode"`
+	SlaveActingMaster bool `prop:"enableSlaveActingMaster"`
+	Duplication       bool `prop:"duplicationEnable"`
+	MultiDispatch     bool `prop:"enableMultiDispatch"`
+	LMQ               bool `prop:"enableLmq"`
+	TLS               bool `prop:"useTLS"`
+	ACL               bool `prop:"aclEnable"`
+	Authentication    bool `prop:"authenticationEnabled"`
+	Authorization     bool `prop:"authorizationEnabled"`
 }
 
 // Settings are the values of all keys of a broker, each with its origin.
@@ -206,6 +221,9 @@ func DefaultConfig() Config {
 		InMemoryPercent: 40, MaxFilterBytes: 16_000, QueryMax: 32, QueryCap: 64, SlaveRead: true, ServerSideReset: true, SlowConsumerBytes: 16 << 30, NotifyAtOnce: true,
 		ClientExpiry: 120 * time.Second, FlushConsumerOffsets: 5 * time.Second, FlushDelayOffsets: 10 * time.Second,
 		ConsumerOffsetStep: 500, DelayOffsetStep: 200,
+
+		HAHeartbeat: 5 * time.Second, HAHousekeeping: 20 * time.Second, HATransferBatch: 32 << 10, HAMaxGap: 256 << 20, HAMaxBytesPerSec: 100 << 20,
+		InSyncReplicas: 1, MinInSync: 1,
 	}
 }
 
@@ -260,7 +278,10 @@ func (c *Config) complete(o LoadOptions) {
 			*s = value()
 		}
 	}
-	under := func(name string) func() string { return func() string { return path.Join(c.StorePathRootDir, name) } }
+	if c.DLeger { // nodes of a group may share the paths that guides give them
+		c.StorePathCommitLog, c.StorePathConsumeQueue, c.StorePathIndex, c.StoreCheckpoint, c.AbortFile = "", "", "", "", ""
+	}
+	under := func(name string) func() string { return func() string { return path.Join(c.StoreDir(), name) } }
 	fill(&c.StorePathCommitLog, under("commitlog"))
 	fill(&c.StorePathConsumeQueue, under("consumequeue"))
 	fill(&c.StorePathIndex, under("index"))
@@ -284,6 +305,14 @@ func (c *Config) complete(o LoadOptions) {
 	}
 }
 
+// StoreDir is where the store lies: the root, or the part of it that belongs to this node of a group.
+func (c *Config) StoreDir() string {
+	if c.DLeger {
+		return path.Join(c.StorePathRootDir, raftDirPrefix+c.DLegerSelfID)
+	}
+	return c.StorePathRootDir
+}
+
 // FastPort is where requests are served that should not wait behind pulls.
 func (c *Config) FastPort() int { return c.ListenPort - 2 }
 
@@ -291,6 +320,7 @@ func (c *Config) FastPort() int { return c.ListenPort - 2 }
 func (c *Config) review(r *config.Review) {
 	c.reviewIdentity(r)
 	c.reviewStore(r)
+	c.reviewReplication(r)
 	c.reviewAbsent(r)
 	c.Review(r)
 	o := c.EngineOptions()
@@ -354,7 +384,7 @@ func (c *Config) reviewStore(r *config.Review) {
 		{"storePathConsumeQueue", c.StorePathConsumeQueue, "consumequeue", "Apache 4.9 and 5.x would look in %s"},
 		{"storePathIndex", c.StorePathIndex, "index", "Apache 4.9 and 5.x would look in %s"},
 	} {
-		if at := path.Join(c.StorePathRootDir, p.name); path.Clean(p.path) != at {
+		if at := path.Join(c.StoreDir(), p.name); path.Clean(p.path) != at {
 			r.Note(p.key, fmt.Sprintf(p.note, at))
 		}
 	}
@@ -406,19 +436,13 @@ func (c *Config) reviewDirectories(r *config.Review) {
 
 // reviewAbsent refuses what would promise something that nobody keeps.
 func (c *Config) reviewAbsent(r *config.Review) {
-	if c.BrokerRole != "ASYNC_MASTER" && !c.DLeger {
-		r.Refuse("brokerRole", "this version does not replicate: use ASYNC_MASTER")
-	}
-	if c.DLeger {
-		c.reviewDLeger(r)
-	}
 	for _, absent := range []struct {
 		on        bool
 		key, want string
 	}{
 		{c.ControllerMode, "enableControllerMode", "this version has no controller mode"},
 		{c.SlaveActingMaster, "enableSlaveActingMaster", "this version has no acting masters"},
-		{c.Duplication, "duplicationEnable", "this version does not replicate"},
+		{c.Duplication, "duplicationEnable", "slaves get their copy from brokerRole"},
 		{c.MultiDispatch, "enableMultiDispatch", "this version puts a message into one queue only"},
 		{c.LMQ, "enableLmq", "this version has no light queues"},
 		{c.TLS, "useTLS", "this version speaks no TLS"},
@@ -432,30 +456,6 @@ func (c *Config) reviewAbsent(r *config.Review) {
 	}
 }
 
-var peerID = regexp.MustCompile(`^n[0-9]+$`)
-
-func (c *Config) reviewDLeger(r *config.Review) {
-	var ids []string
-	for _, peer := range c.DLegerPeers {
-		id, addr, _ := strings.Cut(peer, "-")
-		if !peerID.MatchString(id) || !isHostPort(addr) || slices.Contains(ids, id) {
-			r.Refuse("dLegerPeers", "use n0-host:port;n1-host:port;… with different numbers")
-			return
-		}
-		ids = append(ids, id)
-	}
-	if c.DLegerGroup == "" {
-		r.Refuse("dLegerGroup", "name the group, as brokerName does")
-	}
-	if !slices.Contains(ids, c.DLegerSelfID) {
-		r.Refuse("dLegerSelfId", "use one of dLegerPeers: "+strings.Join(ids, ", "))
-	}
-	if c.PreferredLeaderID != "" && !slices.Contains(ids, c.PreferredLeaderID) {
-		r.Refuse("preferredLeaderId", "use one of dLegerPeers: "+strings.Join(ids, ", "))
-	}
-	r.Refuse("enableDLegerCommitLog", "this version does not replicate: use false")
-}
-
 // EngineOptions are the options of the store. Under a memoryLimit the buffers of the engine take at
 // most a quarter of it, and so does what may lie in the page cache unflushed unless maxUnflushedBytes
 // is lower.
@@ -463,7 +463,7 @@ func (c *Config) EngineOptions() engine.Options {
 	flush, _ := engine.ParseFlushMode(c.FlushDiskType) // one of two names, by its tag
 	write, _ := engine.ParseWriteMode(c.WriteMode)     // one of three, by its tag
 	o := engine.Options{
-		Dir: c.StorePathRootDir, CommitLogDir: c.StorePathCommitLog, QueueDir: c.StorePathConsumeQueue, IndexDir: c.StorePathIndex,
+		Dir: c.StoreDir(), CommitLogDir: c.StorePathCommitLog, QueueDir: c.StorePathConsumeQueue, IndexDir: c.StorePathIndex,
 		Cluster: c.BrokerClusterName, SegmentBytes: int64(c.FileSizeCommitLog), QueueFileBytes: int64(c.FileSizeConsumeQueue),
 		MaxHashSlots: int32(c.MaxHashSlots), MaxIndexEntries: int32(c.MaxIndexEntries), IndexDisabled: !c.MessageIndex,
 		MaxMessageBytes: int(c.MaxMessageSize), Flush: flush, FlushInterval: c.FlushInterval, FlushLeastPages: max(c.FlushLeastPages, 1),

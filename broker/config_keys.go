@@ -18,6 +18,7 @@ var aliases = []config.Alias{
 	{Name: "dLedgerGroup", Key: "dLegerGroup"},
 	{Name: "dLedgerPeers", Key: "dLegerPeers"},
 	{Name: "dLedgerSelfId", Key: "dLegerSelfId"},
+	{Name: "haSlaveFallbehindMax", Key: "haMaxGapNotInSync"},
 }
 
 // entriesToBytes reads the old key for the size of queue files: the guides give it in entries.
@@ -59,22 +60,26 @@ var inert = []config.Inert{
 		replicasPerDiskPartition logicalDiskSpaceCleanForciblyThreshold`)},
 	{Why: "extended and batch queues are not kept", Keys: names(`
 		enableConsumeQueueExt mappedFileSizeConsumeQueueExt bitMapLengthConsumeQueueExt mapperFileSizeBatchConsumeQueue`)},
-	{Why: "this version does not replicate", Keys: names(`
-		haMasterAddress haSendHeartbeatInterval haHousekeepingInterval haTransferBatchSize haMaxGapNotInSync
-		haSlaveFallbehindMax haFlowControlEnable maxHaTransferByteInSecond haMaxTimeSlaveNotCatchup haStockPeers
-		totalReplicas inSyncReplicas minInSyncReplicas allAckInSyncStateSet enableAutoInSyncReplicas
-		syncMasterFlushOffsetWhenStartup syncFromLastFile asyncLearner storePathEpochFile storePathBrokerIdentity
-		enableRemoteEscape skipPreOnline syncBrokerMemberGroupPeriod brokerHeartbeatInterval
-		brokerNotActiveTimeoutMillis controllerAddr syncBrokerMetadataPeriod checkSyncStateSetPeriod
-		syncControllerMetadataPeriod controllerHeartBeatTimeoutMills brokerElectionPriority disappearTimeAfterStart
-		enableSplitMetadata splitMetadataSize storePathDLedgerCommitLog enableBatchPush isEnableBatchPush
-		heartBeatTimeIntervalMs maxHeartBeatLeak minVoteIntervalMs maxVoteIntervalMs minTakeLeadershipVoteIntervalMs
-		maxTakeLeadershipVoteIntervalMs maxWaitAckTimeMs maxPushTimeOutMs maxPendingRequestsNum peerPushThrottlePoint
-		peerPushQuota maxBatchPushSize maxBatchAppendSize flushFileInterval checkPointInterval
-		maxLeadershipTransferWaitIndex leadershipTransferWaitTimeout diskSpaceRatioToCheckExpired
-		diskSpaceRatioToForceClean fileReservedHours mappedFileSizeForEntryData mappedFileSizeForEntryIndex
-		cleanOfflineBrokerInterval sendHeartbeatTimeoutMillis fetchControllerAddrByDnsLookup forwardTimeout
-		isBrokerContainer isInBrokerContainer lockInStrictMode`)},
+	{Why: "a node knows by itself where its copy and the leader's part, and how far it is", Keys: names(`
+		syncMasterFlushOffsetWhenStartup syncFromLastFile storePathEpochFile storePathBrokerIdentity
+		haMaxTimeSlaveNotCatchup asyncLearner skipPreOnline`)},
+	{Why: "inSyncReplicas, minInSyncReplicas and haStrict say how many copies an ack needs", Keys: names(`
+		totalReplicas allAckInSyncStateSet enableAutoInSyncReplicas`)},
+	{Why: "there are no acting masters", Keys: names(`
+		enableRemoteEscape syncBrokerMemberGroupPeriod brokerHeartbeatInterval brokerNotActiveTimeoutMillis
+		lockInStrictMode isBrokerContainer isInBrokerContainer`)},
+	{Why: "there is no controller mode", Keys: names(`
+		controllerAddr syncBrokerMetadataPeriod checkSyncStateSetPeriod syncControllerMetadataPeriod
+		controllerHeartBeatTimeoutMills brokerElectionPriority disappearTimeAfterStart fetchControllerAddrByDnsLookup
+		sendHeartbeatTimeoutMillis`)},
+	{Why: "registrations and tables travel whole", Keys: names(`enableSplitMetadata splitMetadataSize forwardTimeout cleanOfflineBrokerInterval`)},
+	{Why: "the commit log is the log of the group, its times and windows are fixed, see raft-… in storePathRootDir", Keys: names(`
+		storePathDLedgerCommitLog enableBatchPush isEnableBatchPush heartBeatTimeIntervalMs maxHeartBeatLeak
+		minVoteIntervalMs maxVoteIntervalMs minTakeLeadershipVoteIntervalMs maxTakeLeadershipVoteIntervalMs
+		maxWaitAckTimeMs maxPushTimeOutMs maxPendingRequestsNum peerPushThrottlePoint peerPushQuota maxBatchPushSize
+		maxBatchAppendSize flushFileInterval checkPointInterval maxLeadershipTransferWaitIndex
+		leadershipTransferWaitTimeout diskSpaceRatioToCheckExpired diskSpaceRatioToForceClean fileReservedHours
+		mappedFileSizeForEntryData mappedFileSizeForEntryIndex`)},
 	{Why: "timer messages are refused, only delay levels are kept", Keys: names(`
 		timerWheelEnable timerPrecisionMs timerRollWindowSlot timerMaxDelaySec timerFlushIntervalMs mappedFileSizeTimerLog
 		timerGetMessageThreadNum timerPutMessageThreadNum timerCongestNumEachSlot timerEnableRetryUntilSuccess

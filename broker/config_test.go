@@ -2,6 +2,7 @@ package broker
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -14,6 +15,7 @@ import (
 
 	"rmq/engine"
 	"rmq/internal/config"
+	"rmq/internal/vfs"
 )
 
 // onHost loads text as if on a host of known name and address, with env set.
@@ -169,6 +171,22 @@ func TestGuideFiles(t *testing.T) {
 		c.BrokerName, c.FileReservedTime = name, 48*time.Hour
 		return c
 	}
+	replica := func(name string, id int64, role string) Config {
+		c := master(name)
+		c.BrokerID, c.BrokerRole = id, role
+		if role == "SYNC_MASTER" {
+			c.InSyncReplicas = 2
+		}
+		return c
+	}
+	node := func(n int) Config {
+		c := DefaultConfig()
+		c.BrokerClusterName, c.BrokerName, c.DLeger, c.DLegerGroup = "RaftCluster", "RaftNode00", true, "RaftNode00"
+		c.ListenPort, c.NamesrvAddr, c.StorePathRootDir = 30911+10*n, []string{"127.0.0.1:9876"}, fmt.Sprintf("/tmp/rmqstore/node%02d", n)
+		c.DLegerPeers = []string{"n0-127.0.0.1:40911", "n1-127.0.0.1:40912", "n2-127.0.0.1:40913"}
+		c.DLegerSelfID, c.SendThreads = fmt.Sprintf("n%d", n), 16
+		return c
+	}
 	guide := DefaultConfig()
 	guide.BrokerClusterName, guide.BrokerName, guide.NamesrvAddr = "rocketmq-cluster", "broker-a", []string{"rocketmq-nameserver1:9876", "rocketmq-nameserver2:9876"}
 	guide.DefaultTopicQueueNums, guide.BrokerIP1, guide.BrokerIP2, guide.FileReservedTime = 4, "192.168.0.10", "192.168.0.10", 120*time.Hour
@@ -184,15 +202,15 @@ func TestGuideFiles(t *testing.T) {
 		"2m-noslave/broker-b.properties":    {want: master("broker-b"), notices: 1},
 		"2m-2s-async/broker-a.properties":   {want: master("broker-a"), notices: 1},
 		"2m-2s-async/broker-b.properties":   {want: master("broker-b"), notices: 1},
-		"2m-2s-sync/broker-a.properties":    {refused: ":5: brokerRole is SYNC_MASTER: this version does not replicate: use ASYNC_MASTER"},
-		"2m-2s-sync/broker-b.properties":    {refused: ":5: brokerRole is SYNC_MASTER: this version does not replicate: use ASYNC_MASTER"},
-		"2m-2s-async/broker-a-s.properties": {refused: ":5: brokerRole is SLAVE: this version does not replicate: use ASYNC_MASTER"},
-		"2m-2s-async/broker-b-s.properties": {refused: ":5: brokerRole is SLAVE: this version does not replicate: use ASYNC_MASTER"},
-		"2m-2s-sync/broker-a-s.properties":  {refused: ":5: brokerRole is SLAVE: this version does not replicate: use ASYNC_MASTER"},
-		"2m-2s-sync/broker-b-s.properties":  {refused: ":5: brokerRole is SLAVE: this version does not replicate: use ASYNC_MASTER"},
-		"dledger/broker-n0.conf":            {refused: ":7: enableDLegerCommitLog is true: this version does not replicate: use false"},
-		"dledger/broker-n1.conf":            {refused: ":7: enableDLegerCommitLog is true: this version does not replicate: use false"},
-		"dledger/broker-n2.conf":            {refused: ":7: enableDLegerCommitLog is true: this version does not replicate: use false"},
+		"2m-2s-sync/broker-a.properties":    {want: replica("broker-a", 0, "SYNC_MASTER"), notices: 1},
+		"2m-2s-sync/broker-b.properties":    {want: replica("broker-b", 0, "SYNC_MASTER"), notices: 1},
+		"2m-2s-async/broker-a-s.properties": {want: replica("broker-a", 1, "SLAVE"), notices: 1},
+		"2m-2s-async/broker-b-s.properties": {want: replica("broker-b", 1, "SLAVE"), notices: 1},
+		"2m-2s-sync/broker-a-s.properties":  {want: replica("broker-a", 1, "SLAVE"), notices: 1},
+		"2m-2s-sync/broker-b-s.properties":  {want: replica("broker-b", 1, "SLAVE"), notices: 1},
+		"dledger/broker-n0.conf":            {want: node(0), notices: 0},
+		"dledger/broker-n1.conf":            {want: node(1), notices: 0},
+		"dledger/broker-n2.conf":            {want: node(2), notices: 0},
 	}
 	found, err := filepath.Glob("testdata/conf/*/*")
 	require.NoError(t, err)
@@ -246,7 +264,11 @@ func TestConfigErrors(t *testing.T) {
 		"fileReservedTime=0":                 "fileReservedTime is 0: use a whole number of h from 1 on",
 		"enableControllerMode=true":          "enableControllerMode is true: this version has no controller mode: use false",
 		"enableSlaveActingMaster=true":       "enableSlaveActingMaster is true: this version has no acting masters: use false",
-		"duplicationEnable=true":             "duplicationEnable is true: this version does not replicate: use false",
+		"duplicationEnable=true":             "duplicationEnable is true: slaves get their copy from brokerRole: use false",
+		"haMasterAddress=a":                  "haMasterAddress is a: use host:port of the master, the port being its haListenPort",
+		"haStockPeers=10.0.0.7:1;a":          "haStockPeers is 10.0.0.7:1;a: use addresses without a port or prefixes such as 10.0.0.0/24, several separated by ;",
+		"haHousekeepingInterval=5000":        "haHousekeepingInterval is 5000: use more than haSendHeartbeatInterval=5000, or every connection counts as dead",
+		"minInSyncReplicas=2":                "minInSyncReplicas is 2: use inSyncReplicas=1 or less",
 		"enableMultiDispatch=true":           "enableMultiDispatch is true: this version puts a message into one queue only: use false",
 		"enableLmq=true":                     "enableLmq is true: this version has no light queues: use false",
 		"useTLS=true":                        "useTLS is true: this version speaks no TLS: use false",
@@ -259,10 +281,11 @@ func TestConfigErrors(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"brokerRole=SLAVE": "brokerId is 0: a SLAVE needs a brokerId from 1 on, 0 is the master",
-		"enableDLedgerCommitLog=true\ndLedgerPeers=n0-a:1;n0-b:2": "broker.conf:2: dLegerPeers is n0-a:1;n0-b:2: use n0-host:port;n1-host:port;… with different numbers",
+		"enableDLedgerCommitLog=true\ndLedgerPeers=n0-a:1;n0-b:2": "broker.conf:2: dLegerPeers is n0-a:1;n0-b:2: use n0-host:port;n1-host:port;… with different numbers and addresses",
 		"enableDLegerCommitLog=true\ndLegerPeers=n0-a:1;n1-b:2\npreferredLeaderId=n3": "dLegerGroup is empty: name the group, as brokerName does\n" +
-			"dLegerSelfId is empty: use one of dLegerPeers: n0, n1\nbroker.conf:3: preferredLeaderId is n3: use one of dLegerPeers: n0, n1\n" +
-			"broker.conf:1: enableDLegerCommitLog is true: this version does not replicate: use false",
+			"dLegerSelfId is empty: use one of dLegerPeers: n0, n1\nbroker.conf:3: preferredLeaderId is n3: use one of dLegerPeers: n0, n1",
+		"enableDLegerCommitLog=true\ndLegerGroup=g\ndLegerSelfId=n0\ndLegerPeers=n0-a:10909;n1-b:2;n2-c:3": "broker.conf:4: dLegerPeers is n0-a:10909;n1-b:2;n2-c:3: listenPort=10911 takes this port and 10909: give n0 another one",
+		"enableDLegerCommitLog=true\ndLegerGroup=g\ndLegerSelfId=n7\ndLegerPeers=n0-a:1;n1-b:2;n2-c:3":     "broker.conf:3: dLegerSelfId is n7: use one of dLegerPeers: n0, n1, n2",
 		"mappedFileSizeCommitLog=5000": "mappedFileSizeCommitLog is 5000: use a multiple of 4096 from 4096 to 2147483648",
 		"deleteWhen=25":                `deleteWhen has "25": use hours from 00 to 23, separated by ;`,
 		"messageDelayLevel=1x":         `messageDelayLevel has "1x": use numbers with s, m, h or d`,
@@ -299,6 +322,9 @@ func TestConfigNotices(t *testing.T) {
 		"syncFlushTimeout=5000":             "syncFlushTimeout: stock clients give up after 3000 ms: they will report a timeout where this broker still waits for the disk",
 		"slaveTimeout=3000":                 "slaveTimeout: stock clients give up after 3000 ms: they will report a timeout where this broker still waits for a slave",
 		"slaveTimeout=2999":                 "",
+		"haSlaveFallbehindMax=1M":           "haSlaveFallbehindMax: read as haMaxGapNotInSync=1M",
+		"inSyncReplicas=2":                  "inSyncReplicas: ASYNC_MASTER waits for no slave: use SYNC_MASTER",
+		"haStrict=true":                     "haStrict: ASYNC_MASTER waits for no slave: use SYNC_MASTER",
 		"timerWheelEnable=true":             "timerWheelEnable: has no effect here: timer messages are refused, only delay levels are kept",
 		"defaultTopicQueueNum=3":            "defaultTopicQueueNum: unknown key, did you mean defaultTopicQueueNums?",
 		"fileReserverdTime=48":              "fileReserverdTime: read as fileReservedTime=48",
@@ -309,6 +335,61 @@ func TestConfigNotices(t *testing.T) {
 			want = "broker.conf:1: " + want
 		}
 		require.Equal(t, want, strings.Join(said(notices), "|"))
+	}
+}
+
+// Proves what a SYNC_MASTER and a group are told of values that are taken all the same.
+func TestConfigReplicationNotices(t *testing.T) {
+	const group = "brokerName=g\nenableDLegerCommitLog=true\ndLegerSelfId=n0\n"
+	for text, want := range map[string]string{
+		"brokerRole=SYNC_MASTER\ninSyncReplicas=1":                          "broker.conf:2: inSyncReplicas: 1 counts as 2: SYNC_MASTER promises a copy on a slave",
+		"brokerRole=SYNC_MASTER\ninSyncReplicas=3":                          "",
+		group + "dLegerGroup=g\ndLegerPeers=n0-a:1;n1-b:2":                  "broker.conf:5: dLegerPeers: a group of 2 stands the loss of 0, no more than one of 1 does: add a member, or leave one out",
+		group + "dLegerGroup=h\ndLegerPeers=n0-a:1":                         "broker.conf:4: dLegerGroup: clients know the group as brokerName=g: all its members need the same",
+		group + "dLegerGroup=g\ndLegerPeers=n0-a:1\nbrokerRole=SYNC_MASTER": "broker.conf:6: brokerRole: the group elects who leads: it changes nothing",
+		group + "dLegerGroup=g\ndLegerPeers=n0-a:1\nstorePathCommitLog=/x":  "",
+	} {
+		s, notices, err := onHost(text, "NAMESRV_ADDR=a:1")
+		require.NoError(t, err)
+		require.Equal(t, want, strings.Join(said(notices), "|"), text)
+		if c := s.Get(); c.DLeger {
+			require.Equal(t, "/h/store/raft-n0/commitlog", c.StorePathCommitLog)
+			require.Equal(t, "/h/store/raft-n0", c.EngineOptions().Dir)
+		} else {
+			require.GreaterOrEqual(t, c.InSyncReplicas, 2)
+		}
+	}
+}
+
+// Proves that a directory which holds a store of another kind is refused with what to do, and stays as it is.
+func TestStoreKind(t *testing.T) {
+	const group = "brokerName=g\nenableDLegerCommitLog=true\ndLegerGroup=g\ndLegerPeers=n0-a:1\ndLegerSelfId=n0\n"
+	for _, tc := range []struct{ dirs, conf, want string }{
+		{"", "", ""},
+		{"commitlog config", "", ""},
+		{"raft-n0", "brokerName=b", "b 0: /h/store holds raft-n0, the log of a node of a group, and a store of its own (enableDLegerCommitLog=false) was to be opened: " +
+			"set enableDLegerCommitLog=true with dLegerSelfId=n0 and the group's dLegerGroup and dLegerPeers, or name another storePathRootDir"},
+		{"dledger-n1 commitlog", "brokerName=b", "holds dledger-n1, a log of Apache's DLedger, which is not read here"},
+		{"dledger-n0", group, "holds dledger-n0, a log of Apache's DLedger, which is not read here"},
+		{"commitlog", group, "g n0: /h/store holds commitlog, a store that belongs to no group, and the log of a group (enableDLegerCommitLog=true) was to be opened: " +
+			"name another storePathRootDir for the group, or set enableDLegerCommitLog=false to go on with this store"},
+		{"raft-n0 commitlog", group, ""},
+		{"raft-n1", group, ""},
+	} {
+		fsys := vfs.NewHeap()
+		for _, dir := range strings.Fields(tc.dirs) {
+			require.NoError(t, fsys.MkdirAll("/h/store/"+dir, 0o755))
+		}
+		s, _, err := onHost(tc.conf)
+		require.NoError(t, err)
+		err = s.Get().checkStoreKind(fsys)
+		if tc.want == "" {
+			require.NoError(t, err, tc)
+			continue
+		}
+		var kind *StoreKindError
+		require.ErrorAs(t, err, &kind)
+		require.ErrorContains(t, err, tc.want)
 	}
 }
 

@@ -99,8 +99,8 @@ func killRound(t *testing.T, dir, flush string, port, round int, sent []int64, a
 	require.NoError(t, err)
 	cmd := exec.CommandContext(t.Context(), exe)
 	cmd.Env = append(os.Environ(), "BROKER_TEST_KILL_DIR="+dir, fmt.Sprintf(
-		"BROKER_TEST_KILL_CONF=storePathRootDir=%s\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\nbrokerName=broker-a\nlistenPort=%d\nflushDiskType=%s\n"+
-			"mappedFileSizeCommitLog=4194304\nmappedFileSizeConsumeQueue=20000\nmaxHashSlotNum=1000\nmaxIndexNum=4000\nmaxMessageSize=1048576", dir, port, flush))
+		"BROKER_TEST_KILL_CONF=storePathRootDir=%s\nbrokerIP1=127.0.0.1\nbindAddress=127.0.0.1\nbrokerName=broker-a\nlistenPort=%d\nhaListenPort=%d\nflushDiskType=%s\n"+
+			"mappedFileSizeCommitLog=4194304\nmappedFileSizeConsumeQueue=20000\nmaxHashSlotNum=1000\nmaxIndexNum=4000\nmaxMessageSize=1048576", dir, port, port+2, flush))
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)

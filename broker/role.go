@@ -38,6 +38,15 @@ func (r *roles) role(st replication.Status) {
 	r.wake()
 }
 
+// begin is role for a log that has told nothing yet: events come from goroutines of their own.
+func (r *roles) begin(st replication.Status) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.known {
+		r.status, r.known = st, true
+	}
+}
+
 func (r *roles) meta(name string, doc []byte) {
 	r.mu.Lock()
 	if _, waits := r.docs[name]; !waits {
@@ -182,7 +191,7 @@ func (b *Broker) identity() (id, epoch int64) {
 		return n + 1, st.Epoch
 	case st.Role == replication.Follower && c.BrokerID == 0:
 		// It was the master until another node was promoted, whose number is free now.
-		if n, err := strconv.ParseInt(st.Leader, 10, 64); err == nil && n > 0 {
+		if n, err := strconv.ParseInt(st.Leader[strings.LastIndexByte(st.Leader, ':')+1:], 10, 64); err == nil && n > 0 {
 			return n, st.Epoch
 		}
 		return 1, st.Epoch

@@ -1,6 +1,9 @@
 package main
 
 import (
+	"rmq/engine"
+	"rmq/replication/raftlog"
+
 	"encoding/json"
 	"fmt"
 	"io"
@@ -42,7 +45,8 @@ func newStoreCmd(stdout io.Writer) *cobra.Command {
 
 // options are those of the directory that a command was given.
 func (f *storeFlags) options(dir string) (storetool.Options, error) {
-	o := storetool.Options{Dir: path.Clean(dir), CommitLogDir: f.commitLog, MaxHashSlots: f.slots, MaxIndexEntries: f.entries, MessageDelay: f.delays}
+	o := storetool.Options{Dir: path.Clean(dir), CommitLogDir: f.commitLog, MaxHashSlots: f.slots, MaxIndexEntries: f.entries, MessageDelay: f.delays,
+		Formats: map[string]engine.Framing{"raft": raftlog.Framing{}}}
 	var err error
 	if o.SegmentBytes, err = parseSize("mapped-file-size-commit-log", f.segment); err != nil {
 		return o, err

@@ -3,9 +3,14 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"net"
 	"os"
+	"strings"
 	"sync"
+	"time"
 
 	"rmq/broker"
 	"rmq/internal/vfs"
@@ -15,6 +20,8 @@ import (
 // withFaults gives the broker a file system on which a test can
 //
 //	RMQ_FAULT_POWERCUT=DIR   take back what was not synced, after a kill (package powercut)
+//	RMQ_FAULT_DIAL=A=B,…      reach B where replication would reach A
+//	RMQ_FAULT_BOOT=ID         believe that the machine was started since the last time, if ID is another
 //	RMQ_FAULT_RULES=FILE     make calls fail or wait, by the rules of [vfs.ParseRules], read again when the file changes
 func withFaults(o broker.Options) (broker.Options, error) {
 	if side := os.Getenv("RMQ_FAULT_POWERCUT"); side != "" {
@@ -23,6 +30,19 @@ func withFaults(o broker.Options) (broker.Options, error) {
 			return o, fmt.Errorf("RMQ_FAULT_POWERCUT: %w", err)
 		}
 		o.FS = fs
+	}
+	if list := os.Getenv("RMQ_FAULT_DIAL"); list != "" {
+		instead := map[string]string{}
+		for pair := range strings.SplitSeq(list, ",") {
+			from, to, _ := strings.Cut(pair, "=")
+			instead[from] = to
+		}
+		o.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "tcp", cmp.Or(instead[addr], addr))
+		}
+	}
+	if id := os.Getenv("RMQ_FAULT_BOOT"); id != "" {
+		o.BootID, o.Rebooted = id, true
 	}
 	if file := os.Getenv("RMQ_FAULT_RULES"); file != "" {
 		if o.FS == nil {

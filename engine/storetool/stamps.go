@@ -24,6 +24,7 @@ func tagHash(tags []byte) int64 { return message.TagHash(tags) }
 // Manifest is what <root>/rmq/manifest says a store is. Files of Apache's have none.
 type Manifest struct {
 	FormatVersion   int    `json:"formatVersion"`
+	Format          string `json:"format,omitempty"` // of the log, "": plain
 	StoreUUID       string `json:"storeUuid"`
 	Cluster         string `json:"cluster,omitempty"`
 	SegmentBytes    int64  `json:"segmentBytes"`
@@ -32,7 +33,7 @@ type Manifest struct {
 	MaxIndexEntries int32  `json:"maxIndexEntries"`
 }
 
-const knownFormat = 1
+const knownFormat = 2
 
 // State is what <root>/rmq/state says how far a store had come.
 type State struct {

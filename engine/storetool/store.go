@@ -34,7 +34,9 @@ type Options struct {
 	MaxIndexEntries int32 `prop:"maxIndexNum"`
 
 	MessageDelay string         `prop:"messageDelayLevel"` // "": 1s 5s 10s … 2h
-	Framing      engine.Framing // nil: engine.Plain
+	Framing      engine.Framing // nil: by Formats
+	// Formats are the framings of logs that are not plain, by the name in the manifest.
+	Formats map[string]engine.Framing
 }
 
 const (
@@ -111,9 +113,6 @@ func Open(o Options) (*Store, error) {
 	if o.FS == nil {
 		o.FS = vfs.OS
 	}
-	if o.Framing == nil {
-		o.Framing = engine.Plain{}
-	}
 	o.CommitLogDir = cmp.Or(o.CommitLogDir, path.Join(o.Dir, "commitlog"))
 	o.QueueDir = cmp.Or(o.QueueDir, path.Join(o.Dir, "consumequeue"))
 	o.IndexDir = cmp.Or(o.IndexDir, path.Join(o.Dir, "index"))
@@ -134,6 +133,14 @@ func Open(o Options) (*Store, error) {
 	s.holder = lockHolder(o.FS, path.Join(o.Dir, "lock"))
 	if err := s.loadStamps(); err != nil {
 		return nil, err
+	}
+	if s.o.Framing == nil {
+		s.o.Framing = engine.Plain{}
+		if s.manifest != nil && s.manifest.Format != "" {
+			if s.o.Framing = s.o.Formats[s.manifest.Format]; s.o.Framing == nil {
+				return nil, fmt.Errorf("%s holds a log of format %q, which is not known here: use a newer program", o.Dir, s.manifest.Format)
+			}
+		}
 	}
 	for _, load := range []func() error{s.loadSegments, s.loadQueues, s.loadIndexes, s.loadForeign} {
 		if err := load(); err != nil {

@@ -53,8 +53,8 @@ func (c *cluster) startAll(t *testing.T) {
 	}
 }
 
-// caughtUp waits until nodes hold, and show, the same.
-func caughtUp(t *testing.T, nodes ...*node) {
+// caughtUp waits until nodes hold, and show, the same, and gives the end of it.
+func caughtUp(t *testing.T, nodes ...*node) int64 {
 	t.Helper()
 	var all []map[string]int64
 	eventually(t, 30*time.Second, fmt.Sprintf("%v hold the same", addrsOf(nodes)), func() bool {
@@ -69,6 +69,7 @@ func caughtUp(t *testing.T, nodes ...*node) {
 		}
 		return true
 	})
+	return all[0]["visible"]
 }
 
 func TestDrillPairsAsync(t *testing.T) { drillPairs(t, "2m-2s-async") }
@@ -117,14 +118,13 @@ func drillPairs(t *testing.T, dir string) {
 	tr.stopProducing(t)
 	eventually(t, 60*time.Second, "everything is consumed", func() bool { return tr.missing("") == 0 })
 	tr.readBack(t)
-	caughtUp(t, a, aSlave)
-	caughtUp(t, b, bSlave)
+	endA, endB := caughtUp(t, a, aSlave), caughtUp(t, b, bSlave)
 	closeClient(t, cl)
 	for _, n := range []*node{aSlave, bSlave, a, b} {
 		n.terminate(t)
 	}
-	sameLogs(t, []string{a.root(), aSlave.root()})
-	sameLogs(t, []string{b.root(), bSlave.root()})
+	sameLogs(t, []string{a.root(), aSlave.root()}, endA)
+	sameLogs(t, []string{b.root(), bSlave.root()}, endB)
 }
 
 // lagging is how much of a backlog a slave may lack for the moment: nothing when every ack waited for it.
@@ -231,20 +231,20 @@ func TestDrillGroup(t *testing.T) {
 	tr.stopProducing(t)
 	eventually(t, 60*time.Second, "everything is consumed", func() bool { return tr.missing("") == 0 })
 	tr.readBack(t)
-	caughtUp(t, nodes...)
+	end := caughtUp(t, nodes...)
 	closeClient(t, cl)
-	stopAndCompare(t, nodes)
+	stopAndCompare(t, nodes, end)
 }
 
-// stopAndCompare stops a group and compares its logs.
-func stopAndCompare(t *testing.T, nodes []*node) {
+// stopAndCompare stops a group and compares its logs up to an end.
+func stopAndCompare(t *testing.T, nodes []*node, end int64) {
 	t.Helper()
 	var roots []string
 	for _, n := range nodes {
 		n.terminate(t)
 		roots = append(roots, filepath.Join(n.root(), "raft-"+n.self))
 	}
-	sameLogs(t, roots)
+	sameLogs(t, roots, end)
 }
 
 // Proves, for three groups of three over three hosts: the leaders are spread; when everything on one host
@@ -302,8 +302,7 @@ func TestDrillThreeGroups(t *testing.T) {
 	tr.readBack(t)
 	closeClient(t, cl)
 	for _, nodes := range groups {
-		caughtUp(t, nodes...)
-		stopAndCompare(t, nodes)
+		stopAndCompare(t, nodes, caughtUp(t, nodes...))
 	}
 }
 
@@ -342,5 +341,5 @@ func TestDrillLeaderKilled(t *testing.T) {
 		t.Logf("kill %d: next ack after %v", k+1, took)
 	}
 	t.Logf("%d kills of the leader, %d messages acknowledged, none lost", kills, l.total())
-	stopAndCompare(t, nodes)
+	stopAndCompare(t, nodes, caughtUp(t, nodes...))
 }

@@ -84,9 +84,13 @@ func freePort(t *testing.T) int {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
 		port := l.Addr().(*net.TCPAddr).Port
-		fast, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port-2))
-		if err == nil {
-			_ = fast.Close()
+		for _, other := range []int{port - 2, port + 2} { // the fast port, and that of replication, where outgoing connections have none
+			var more net.Listener
+			if err == nil {
+				if more, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", other)); err == nil {
+					_ = more.Close()
+				}
+			}
 		}
 		_ = l.Close()
 		if err == nil {
@@ -108,7 +112,7 @@ func (c *cluster) start(name string) *node {
 	}
 	s, _, err := broker.LoadConfig(broker.LoadOptions{Getenv: noEnv, Strict: true, Flags: flags(map[string]string{
 		"storePathRootDir": filepath.Join(c.dir, name), "brokerIP1": "127.0.0.1", "bindAddress": "127.0.0.1", "brokerName": name, "namesrvAddr": c.namesrv,
-		"listenPort": strconv.Itoa(port), "mappedFileSizeCommitLog": strconv.Itoa(16 << 20), "mappedFileSizeConsumeQueue": "200000", "maxHashSlotNum": "1000", "maxIndexNum": "4000",
+		"listenPort": strconv.Itoa(port), "haListenPort": strconv.Itoa(port + 2), "mappedFileSizeCommitLog": strconv.Itoa(16 << 20), "mappedFileSizeConsumeQueue": "200000", "maxHashSlotNum": "1000", "maxIndexNum": "4000",
 		"messageDelayLevel": strings.TrimSpace(strings.Repeat("1s ", 18)),
 	})})
 	require.NoError(c.t, err)

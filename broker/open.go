@@ -1,0 +1,176 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"path"
+	"rmq/remoting/protocol"
+	"rmq/replication/ha"
+	"rmq/replication/raftlog"
+	"strconv"
+	"strings"
+	"time"
+
+	"rmq/engine"
+	"rmq/internal/vfs"
+	"rmq/replication"
+)
+
+// StoreKindError is a directory that holds a store of another kind than the configuration asks for.
+// Nothing in it was touched.
+type StoreKindError struct {
+	Node string // whose directory it is: brokerName, and the number or id in its group
+	Dir  string
+	Has  string // what is there
+	Want string // what was to be opened
+	Fix  string
+}
+
+func (e *StoreKindError) Error() string {
+	return fmt.Sprintf("%s: %s holds %s, and %s was to be opened: %s", e.Node, e.Dir, e.Has, e.Want, e.Fix)
+}
+
+// node names this node in messages.
+func (c *Config) node() string {
+	if c.DLeger {
+		return c.BrokerName + " " + c.DLegerSelfID
+	}
+	return fmt.Sprintf("%s %d", c.BrokerName, c.BrokerID)
+}
+
+// dledgerDirPrefix begins the name of the directory of an Apache DLedger node.
+const dledgerDirPrefix = "dledger-"
+
+// checkStoreKind refuses a root directory that holds what the configured mode would pass over in silence.
+func (c *Config) checkStoreKind(fsys vfs.FS) error {
+	entries, err := fsys.ReadDir(c.StorePathRootDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	has := map[string]string{} // prefix → name
+	for _, e := range entries {
+		name := e.Name()
+		for _, prefix := range []string{raftDirPrefix, dledgerDirPrefix, "commitlog"} {
+			if strings.HasPrefix(name, prefix) && (has[prefix] == "" || name == raftDirPrefix+c.DLegerSelfID) {
+				has[prefix] = name
+			}
+		}
+	}
+	refuse := func(what, want, fix string) error {
+		return &StoreKindError{c.node(), c.StorePathRootDir, what, want, fix}
+	}
+	want := "a store of its own (enableDLegerCommitLog=false)"
+	if c.DLeger {
+		want = "the log of a group (enableDLegerCommitLog=true)"
+	}
+	switch raft := has[raftDirPrefix]; {
+	case has[dledgerDirPrefix] != "":
+		return refuse(has[dledgerDirPrefix]+", a log of Apache's DLedger, which is not read here", want,
+			"name another storePathRootDir, and let consumers finish with the old group, or its messages be sent again, before it goes")
+	case !c.DLeger && raft != "":
+		return refuse(raft+", the log of a node of a group", want,
+			fmt.Sprintf("set enableDLegerCommitLog=true with dLegerSelfId=%s and the group's dLegerGroup and dLegerPeers, or name another storePathRootDir", strings.TrimPrefix(raft, raftDirPrefix)))
+	case c.DLeger && raft == "" && has["commitlog"] != "":
+		return refuse("commitlog, a store that belongs to no group", want,
+			"name another storePathRootDir for the group, or set enableDLegerCommitLog=false to go on with this store")
+	}
+	return nil
+}
+
+// openConfigured opens the storage in the mode that the configuration asks for.
+func (b *Broker) openConfigured(ctx context.Context, o engine.Options, events replication.Events) (Store, error) {
+	c := b.conf()
+	if err := c.checkStoreKind(o.FS); err != nil {
+		return nil, err
+	}
+	if c.DLeger {
+		return b.openGroup(ctx, c, o, events)
+	}
+	return b.openPair(ctx, c, o, events)
+}
+
+// openGroup opens the log of a group that elects who leads.
+func (b *Broker) openGroup(ctx context.Context, c *Config, o engine.Options, events replication.Events) (Store, error) {
+	peers := map[string]string{}
+	for _, p := range c.Peers() {
+		peers[p.ID] = p.Addr
+	}
+	o.Dir, o.CommitLogDir = c.StorePathRootDir, ""
+	ro := raftlog.Options{
+		Engine: o, Group: c.DLegerGroup, SelfID: c.DLegerSelfID, Peers: peers, Client: c.clientAddr(), Preferred: c.PreferredLeaderID,
+		Events: events, Logger: b.log, BootID: b.o.BootID,
+		Fatal: func(err error) {
+			if b.poison.CompareAndSwap(nil, &err) {
+				b.poisonC <- struct{}{}
+			}
+		},
+	}
+	if b.o.Dial != nil {
+		ro.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return b.o.Dial(ctx, addr) }
+	}
+	return raftlog.Open(ctx, ro)
+}
+
+// openPair opens a log that slaves follow, or that follows a master.
+func (b *Broker) openPair(ctx context.Context, c *Config, o engine.Options, events replication.Events) (Store, error) {
+	mode := replication.Async
+	if c.BrokerRole == roleSyncMaster {
+		mode = replication.Sync
+	}
+	return ha.Open(ctx, ha.Options{
+		Engine: o, Mode: mode, Slave: c.BrokerRole == roleSlave, ID: fmt.Sprintf("%s:%d", c.BrokerName, c.BrokerID), Cluster: c.BrokerClusterName + "/" + c.BrokerName,
+		Listen: net.JoinHostPort(c.BindAddress, strconv.Itoa(c.HAListenPort)), Advertise: net.JoinHostPort(c.BrokerIP1, strconv.Itoa(c.HAListenPort)), Client: c.clientAddr(),
+		Master: c.HAMasterAddress, InSyncReplicas: c.InSyncReplicas, MinInSyncReplicas: c.MinInSync, Strict: c.HAStrict, SlaveTimeout: c.SlaveTimeout,
+		MaxLag: int64(c.HAMaxGap), StockBeat: c.HAHeartbeat, Housekeeping: c.HAHousekeeping, StockPeers: c.HAStockPeers, StockBatch: int(c.HATransferBatch),
+		Events: events, Logger: b.log, Rebooted: b.o.Rebooted, Dial: b.o.Dial,
+	})
+}
+
+// followPeriod is how often a slave that knows no master asks the name servers for one.
+const followPeriod = 500 * time.Millisecond
+
+// lookForMaster asks the name servers again while this node is a slave without a master.
+func (b *Broker) lookForMaster(ctx context.Context) error {
+	if _, ok := b.store.(replication.Promoter); !ok || b.conf().HAMasterAddress != "" {
+		return nil
+	}
+	tick := time.NewTicker(followPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if st := b.roles.newest(); st.Role == replication.Follower && st.Leader == "" && b.registrar != nil {
+				b.registrar.Reregister()
+			}
+		}
+	}
+}
+
+// hearMaster tells a slave which master a name server has named.
+func (b *Broker) hearMaster(resp *protocol.Command) {
+	p, ok := b.store.(replication.Promoter)
+	if !ok || b.conf().HAMasterAddress != "" || b.leads.Load() {
+		return
+	}
+	var h protocol.RegisterBrokerResponse
+	if err := protocol.DecodeExt(resp, &h); err != nil || h.HAServerAddr == "" || h.MasterAddr == b.conf().clientAddr() {
+		return
+	}
+	p.Follow(h.HAServerAddr, h.MasterAddr)
+}
+
+// clientAddr is where clients reach this node.
+func (c *Config) clientAddr() string {
+	return net.JoinHostPort(c.BrokerIP1, strconv.Itoa(c.ListenPort))
+}
+
+// metaDir is where this node's own copies of its tables lie.
+func (c *Config) metaDir() string { return path.Join(c.StoreDir(), "config") }

@@ -239,6 +239,8 @@ func (c *cluster) stop(id string) {
 func (c *cluster) kill(id string, power bool, seed uint64) {
 	c.tb.Helper()
 	n := c.node(id)
+	n.net.muted.Store(true)
+	_ = n.net.close() // what it has told others is on its disk from here on
 	c.mu.Lock()
 	delete(c.nodes, id)
 	old := c.disks[id]
@@ -420,9 +422,9 @@ func (n *Node) abort() {
 		n.closing = true
 		n.mu.Unlock()
 		n.net.muted.Store(true)
-		err := n.net.close()
+		_ = n.net.close() // it may be closed already
 		n.prop.stop()
 		n.group.Cancel()
-		n.err = errors.Join(err, n.stopRaft(), n.group.Wait(), n.closeStores())
+		n.err = errors.Join(n.stopRaft(), n.group.Wait(), n.closeStores())
 	})
 }

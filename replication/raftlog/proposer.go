@@ -137,6 +137,8 @@ func (p *proposer) submit(ctx context.Context, as []*engine.Append) (n int, err 
 		switch {
 		case err != nil:
 			return n, err
+		case t == nil:
+			return n, p.n.notLeader()
 		case n == len(as):
 			return n, nil
 		case as[n].NoWait:
@@ -157,12 +159,12 @@ func (*proposer) signal(ch chan struct{}) {
 }
 
 // take adds appends to batches while the window has room. need is the position that must become visible
-// before the next one fits.
+// before the next one fits; without a tenure this node takes none.
 func (p *proposer) take(as []*engine.Append) (n int, t *tenure, need int64, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.tenure == nil || p.tenure.shut {
-		return 0, nil, 0, p.n.notLeader()
+		return 0, nil, 0, nil
 	}
 	for n < len(as) {
 		a := as[n]

@@ -16,6 +16,7 @@ import (
 	"rmq/internal/run"
 	"rmq/internal/vfs"
 	"rmq/message"
+	"rmq/replication"
 	"rmq/results"
 )
 
@@ -31,9 +32,6 @@ func (Driver) Name() string { return "embedded" }
 
 // Open opens a new store and waits until its first segments are ready.
 func (d Driver) Open(ctx context.Context, c bench.Config) (bench.Session, error) {
-	if c.Cell.Repl != "none" {
-		return nil, fmt.Errorf("--repl=%s runs real brokers: use --driver=wire", c.Cell.Repl)
-	}
 	flush, err := engine.ParseFlushMode(c.Cell.Flush)
 	if err != nil {
 		return nil, err
@@ -46,10 +44,18 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (bench.Session, error)
 	if d.Options != nil {
 		d.Options(&o)
 	}
-	s := &session{opts: o, topics: c.Topics, queues: c.Cell.Queues}
+	s := &session{opts: o, repl: c.Cell.Repl, topics: c.Topics, queues: c.Cell.Queues}
+	if s.repl != "none" {
+		if s.copies, err = openCopies(ctx, s.repl, c.Dir, o); err != nil {
+			return nil, err
+		}
+		s.log = s.copies.lead
+		return s, nil
+	}
 	if s.store, err = engine.Open(ctx, o); err != nil {
 		return nil, err
 	}
+	s.log = replication.NewPlain(s.store, replication.Events{})
 	if err := s.store.WaitPrepared(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare segments: %w", err), s.Close())
 	}
@@ -81,10 +87,24 @@ func listener(event func(kind, detail string, took time.Duration)) engine.EventL
 
 type session struct {
 	opts   engine.Options
+	repl   string
 	topics []string
 	queues int
-	store  *engine.Store
+	log    log           // where messages go
+	store  *engine.Store // the log's, or what a replicated one is read with afterwards; nil before that
+	copies *copies       // nil without replicas
 }
+
+// CaughtUp implements [bench.Replicated].
+func (s *session) CaughtUp(ctx context.Context) error {
+	if s.copies == nil {
+		return nil
+	}
+	return s.copies.caughtUp(ctx)
+}
+
+// Stock implements [bench.Replicated].
+func (s *session) Stock() bool { return false }
 
 // slot is the engine's side of one message in flight.
 type slot struct {
@@ -133,21 +153,33 @@ func (n *sender) Send(ops []*bench.Op) {
 	for _, op := range ops {
 		n.vector = append(n.vector, &n.slots[op.Slot].a)
 	}
-	n.s.store.SubmitVector(n.vector)
+	n.s.log.SubmitVector(n.vector)
 }
 
 // Counters implements [bench.Session].
 func (s *session) Counters() bench.Counters {
-	st := s.store.Stats()
-	return bench.Counters{
+	st := s.log.Stats()
+	c := bench.Counters{
 		LogBytes: st.RecordBytes, Flushes: &st.Flushes, Writes: &st.Writes, PreparedBytes: st.PreparedBytes,
 		Unprepared: st.UnpreparedSegments, Stalls: st.Stalls,
 	}
+	if s.copies != nil {
+		c.Replicas, c.PreparedBytes = s.copies.count(), 0
+		for _, n := range s.copies.nodes {
+			c.PreparedBytes += n.Stats().PreparedBytes
+		}
+	}
+	return c
 }
 
 // Config implements [bench.Session].
 func (s *session) Config() map[string]string {
-	o := s.store.Options()
+	o := s.opts
+	if s.store != nil {
+		o = s.store.Options()
+	} else {
+		o.EnsureDefaults()
+	}
 	return map[string]string{
 		"flushDiskType": o.Flush.String(), "write": o.Write.String(), "mappedFileSizeCommitLog": strconv.FormatInt(o.SegmentBytes, 10),
 		"mappedFileSizeConsumeQueue": strconv.FormatInt(o.QueueFileBytes, 10), "maxHashSlotNum": strconv.Itoa(int(o.MaxHashSlots)),
@@ -161,23 +193,45 @@ func (s *session) Config() map[string]string {
 }
 
 // Sync implements [bench.Session].
-func (s *session) Sync(ctx context.Context) error { return s.store.Flush(ctx) }
+func (s *session) Sync(ctx context.Context) error {
+	if s.copies == nil {
+		return s.log.Flush(ctx)
+	}
+	for _, n := range s.copies.nodes {
+		if err := n.Flush(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // Close implements [bench.Session].
-func (s *session) Close() error { return s.store.Close() }
+func (s *session) Close() error {
+	var errs []error
+	if s.copies != nil {
+		errs = append(errs, s.copies.close())
+	}
+	if s.store != nil {
+		errs = append(errs, s.store.Close())
+	}
+	return errors.Join(errs...)
+}
 
 const (
 	readCount = 64
 	readBytes = 1 << 20
 )
 
-// Verify implements [bench.Session]: it closes the store, opens it as a reader would after a
+// Verify implements [bench.Session]: it closes the store, that of whoever leads where there are replicas, opens it as a reader would after a
 // restart, and reads every queue by its offsets and the log from end to end.
 func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
-	if err := s.store.Close(); err != nil {
+	o := s.opts
+	if s.copies != nil {
+		o = s.copies.leaderOptions(s.repl, o.Dir, o)
+	}
+	if err := s.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
-	o := s.opts
 	o.Events = engine.EventListener{}
 	o.PrepareDisabled = true // nothing will be appended
 	st, err := engine.Open(ctx, o)

@@ -17,6 +17,7 @@ import (
 	"rmq/message"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
+	"rmq/replication/raftlog"
 )
 
 // Verify implements [bench.Session]: it restarts brokers of ours, pulls every queue from its first offset to its last
@@ -172,7 +173,11 @@ func ReadQueue(ctx context.Context, conn *remoting.Conn, topic string, queue int
 
 // scan reads the log of a broker that has stopped.
 func (s *session) scan(ctx context.Context, a *bench.Auditor, n *Node) error {
-	st, err := engine.Open(ctx, engine.Options{Dir: n.Store, SegmentBytes: s.cell.SegmentBytes, PrepareDisabled: true})
+	o := engine.Options{Dir: n.Store, SegmentBytes: s.cell.SegmentBytes, PrepareDisabled: true}
+	if s.cell.Cell.Repl == "raft" {
+		o.Dir, o.Format, o.Framing = filepath.Dir(n.LogDir("raft")), raftlog.FormatRaft, raftlog.Framing{}
+	}
+	st, err := engine.Open(ctx, o)
 	if err != nil {
 		return fmt.Errorf("open the log: %w", err)
 	}

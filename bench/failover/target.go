@@ -44,9 +44,7 @@ type own struct {
 // startOwn starts our brokers in dir; with links, every way between them can be cut.
 func startOwn(ctx context.Context, o *Options, dir string, links bool) (Target, error) {
 	d := o.Driver
-	if links {
-		d.BinDir = o.FaultsDir
-	}
+	d.FaultsDir = o.FaultsDir
 	cl, err := wire.Start(ctx, d, dir, wire.Spec{Flush: o.Flush, Write: "pwrite", Repl: o.Repl, SegmentBytes: o.SegmentBytes, Links: links})
 	if err != nil {
 		return nil, err
@@ -69,7 +67,7 @@ func (o *Options) cannot(event string) string {
 			return "who leads is not elected: nothing takes over when the nodes do not hear each other"
 		}
 		if m, _ := filepath.Glob(filepath.Join(o.FaultsDir, "mqbroker")); o.FaultsDir == "" || len(m) == 0 {
-			return "it takes programs whose links can be cut: build them with `make faults` and name them with --faults-dir"
+			return "it takes programs whose links can be cut: build them with `make build-faults` and name them with --faults-dir"
 		}
 	}
 	return ""

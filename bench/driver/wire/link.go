@@ -46,7 +46,7 @@ func (c *Cluster) makeLinks(ctx context.Context, first int) error {
 			}
 			c.links = append(c.links, l)
 			at := l.l.Addr().String()
-			dial = append(dial, to.ID+"="+at, to.Peer+"="+at) // by id, and by address where there are no ids
+			dial = append(dial, to.Peer+"="+at)
 		}
 		from.env = append(from.env, "RMQ_FAULT_DIAL="+strings.Join(dial, ","))
 	}

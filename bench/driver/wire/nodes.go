@@ -197,7 +197,11 @@ func (c *Cluster) StartNode(ctx context.Context, n *Node) error {
 	if n.Running() {
 		return fmt.Errorf("BUG: %s runs", n.ID)
 	}
-	ch, err := c.d.launch(ctx, n.Dir, "mqbroker", n.env, "-c", n.conf)
+	d := c.d
+	if c.spec.Links {
+		d.BinDir = d.FaultsDir
+	}
+	ch, err := d.launch(ctx, n.Dir, "mqbroker", n.env, "-c", n.conf)
 	n.child = ch
 	return err
 }
@@ -338,10 +342,19 @@ func (c *Cluster) PIDs() (pids []int) {
 // Broker is the address of the first broker.
 func (c *Cluster) Broker() string { return c.Nodes[0].Addr }
 
-// StopNodes asks all brokers to stop, at once, and waits for them.
+// StopNodes asks all brokers to stop and waits for them: a master before its slaves, which confirm the last that it saves,
+// the members of a group at once.
 func (c *Cluster) StopNodes() error {
 	var errs []error
 	var asked []*child
+	if c.spec.Repl == "async" || c.spec.Repl == "sync" {
+		ctx, cancel := context.WithTimeout(context.Background(), adminTimeout)
+		leader, _ := c.lead(ctx)
+		cancel()
+		if leader != nil {
+			errs = append(errs, leader.child.end())
+		}
+	}
 	for _, n := range c.Nodes {
 		if n.Running() {
 			_ = n.Signal(syscall.SIGCONT) // it may have been frozen

@@ -22,6 +22,8 @@ type Driver struct {
 	Null bool
 	// BinDir holds our programs; "": the directory of this one.
 	BinDir string
+	// FaultsDir holds the mqbroker whose links can be cut (make build-faults), for [Spec.Links].
+	FaultsDir string
 	// BrokerConf is more lines for the configuration of the broker.
 	BrokerConf []string
 }

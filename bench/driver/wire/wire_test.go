@@ -100,6 +100,29 @@ func TestBrokerKeepsWhatItAcknowledges(t *testing.T) {
 	}
 }
 
+// Proves for every replication mode that what real brokers acknowledge is there after their restart, in the log of
+// whoever leads and byte for byte in the others', and that the result tells lag, bytes and class.
+func TestReplicas(t *testing.T) {
+	p := plan(t, wire.Driver{BinDir: programs},
+		results.Cell{Flush: "async", Topics: 2, Producers: 2, Window: 16, Rate: "max"},
+		results.Cell{Flush: "sync", Topics: 2, Producers: 2, Window: 16, Rate: "max"},
+		results.Cell{Flush: "sync", Topics: 2, Producers: 2, Window: 16, Rate: "max", Consumers: 1})
+	classes := []results.Class{results.ClassD2, results.ClassD3f, results.ClassD5}
+	for i, repl := range []string{"async", "sync", "raft"} {
+		p.Cells[i].Repl = repl
+	}
+	for i, r := range measured(t, p) {
+		require.True(t, r.Verify.OK(), "%+v", r.Verify)
+		require.Equal(t, r.Verify.ByQueue, r.Verify.ByScan)
+		require.Equal(t, classes[i], r.Class)
+		require.NotNil(t, r.Replication)
+		require.Len(t, r.Replication.Nodes, []int{2, 2, 3}[i])
+		require.Equal(t, i == 0, r.Replication.ClockS > 0)
+		require.NotEmpty(t, r.Replication.Hops)
+		require.NotNil(t, r.Replication.MaxRatio())
+	}
+}
+
 // Proves that a run against a cluster that is there leaves it as it was, and reads its messages back
 // through the queues alone.
 func TestTarget(t *testing.T) {

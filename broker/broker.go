@@ -257,6 +257,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 	b.roleGroup = run.New(context.WithoutCancel(ctx), "roles")
 	b.roleGroup.Go("apply", b.runRoles)
 	b.roleGroup.Go("look for the master", b.lookForMaster)
+	b.roleGroup.Go("follow tables", b.followTables)
 	b.serving.Store(true)
 	if len(c.NamesrvAddr) == 0 {
 		b.log.Info("no name server is configured: clients find this broker by its address only")

@@ -47,7 +47,7 @@ func decimal(n int64) string { return strconv.FormatInt(n, 10) }
 
 func (p *processors) aboutProcess(t map[string]string) {
 	up := p.clock().Sub(p.Stats.Boot)
-	t["brokerActive"] = "true"
+	t["brokerActive"] = strconv.FormatBool(p.leads.Load())
 	t["brokerVersion"] = decimal(protocol.Version)
 	t["brokerVersionDesc"] = protocol.VersionName(protocol.Version)
 	t["bootTimestamp"] = decimal(p.Stats.Boot.UnixMilli())

@@ -41,8 +41,8 @@ func newPair(t *testing.T, a, b, reader line) *pair {
 func (p *pair) begin(t *testing.T) {
 	t.Helper()
 	p.lead(t, p.a)
-	makeTopic(t, p.c, p.a, pairTopic, 2, pairGroup)
 	p.follow(t, p.b, p.a)
+	makeTopic(t, p.c, p.a, pairTopic, 2, pairGroup)
 }
 
 // lead starts r as the only broker, a master.

@@ -1,0 +1,83 @@
+package broker
+
+import (
+	"context"
+	"hash/crc32"
+	"time"
+
+	"rmq/remoting/protocol"
+	"rmq/replication"
+)
+
+// Waits of a slave.
+const (
+	tablePeriod  = time.Second     // the master is asked for its tables so often
+	tableTimeout = 2 * time.Second // for all of them
+)
+
+// slaveTables are the documents that a slave asks its master for, with the request for each. The stream of a master of
+// Apache carries messages alone, and that of ours neither offsets nor the progress of delays.
+var slaveTables = []struct {
+	name string
+	code protocol.RequestCode
+}{
+	{topicsName, protocol.RequestGetAllTopicConfig},
+	{groupsName, protocol.RequestGetAllSubscriptionGroupConfig},
+	{offsetsName, protocol.RequestGetAllConsumerOffset},
+	{delayOffsetName, protocol.RequestGetAllDelayOffset},
+}
+
+// followTables takes over the master's tables while this node is its slave
+// (org.apache.rocketmq.broker.slave.SlaveSynchronize). A group replicates them in its log.
+func (b *Broker) followTables(ctx context.Context) error {
+	if _, ok := b.store.(replication.Promoter); !ok {
+		return nil
+	}
+	tick := time.NewTicker(tablePeriod)
+	defer tick.Stop()
+	seen := map[string]uint32{} // checksum of what was taken over last, by name
+	told := false               // that the master does not answer
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		st := b.roles.newest()
+		if st.Role != replication.Follower || st.Client == "" {
+			clear(seen)
+			continue
+		}
+		err := b.takeTables(ctx, st.Client, seen)
+		if err != nil && !told && ctx.Err() == nil {
+			b.log.Warn("the master does not tell its tables; it will be asked again", "master", st.Client, "err", err)
+		}
+		told = err != nil
+	}
+}
+
+// takeTables asks for every table and hands on those that are not what was seen last.
+func (b *Broker) takeTables(ctx context.Context, master string, seen map[string]uint32) error {
+	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
+	defer cancel()
+	conn, err := b.registrar.client.Conn(ctx, master)
+	if err != nil {
+		return err
+	}
+	for _, t := range slaveTables {
+		resp, err := conn.Call(ctx, protocol.NewRequest(t.code))
+		if err == nil {
+			err = resp.Err()
+		}
+		if err != nil {
+			return err
+		}
+		sum := crc32.ChecksumIEEE(resp.Body)
+		if last, ok := seen[t.name]; len(resp.Body) == 0 || ok && last == sum {
+			continue
+		}
+		b.roles.meta(t.name, resp.Body)
+		seen[t.name] = sum
+	}
+	return nil
+}

@@ -59,6 +59,11 @@ func (o *Options) cannot(event string) string {
 		if o.Repl != "raft" {
 			return fmt.Sprintf("--repl=%s has nobody to hand over to without an operator", o.Repl)
 		}
+		return o.lacks("transferLeader")
+	case results.FailKill, results.FailStop:
+		if o.Repl == "async" || o.Repl == "sync" {
+			return o.lacks("promote")
+		}
 	case results.FailPartition, results.FailSlow:
 		if o.Repl == "none" {
 			return "there is one node only"
@@ -69,6 +74,21 @@ func (o *Options) cannot(event string) string {
 		if m, _ := filepath.Glob(filepath.Join(o.FaultsDir, "mqbroker")); o.FaultsDir == "" || len(m) == 0 {
 			return "it takes programs whose links can be cut: build them with `make build-faults` and name them with --faults-dir"
 		}
+	}
+	return ""
+}
+
+// lacks says that the tool for operators beside us does not know a command, "" if it does.
+func (o *Options) lacks(command string) string {
+	path, err := o.Driver.Program("mqadmin")
+	if err != nil {
+		return err.Error()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	// Help about a command that is not there is help about all of them.
+	if out, err := exec.CommandContext(ctx, path, command, "--help").CombinedOutput(); err != nil || !strings.Contains(string(out), "mqadmin "+command) {
+		return "mqadmin does not know " + command
 	}
 	return ""
 }

@@ -104,7 +104,7 @@ func (b *Broker) openGroup(ctx context.Context, c *Config, o engine.Options, eve
 	o.Dir, o.CommitLogDir = c.StorePathRootDir, ""
 	ro := raftlog.Options{
 		Engine: o, Group: c.DLegerGroup, SelfID: c.DLegerSelfID, Peers: peers, Client: c.clientAddr(), Preferred: c.PreferredLeaderID,
-		Events: events, Logger: b.log, BootID: b.o.BootID,
+		Events: events, Logger: b.log, BootID: b.o.BootID, AfterTotalPowerLoss: raftlog.LongestLog,
 		Fatal: func(err error) {
 			if b.poison.CompareAndSwap(nil, &err) {
 				b.poisonC <- struct{}{}

@@ -21,7 +21,8 @@ import (
 //
 //	RMQ_FAULT_POWERCUT=DIR   take back what was not synced, after a kill (package powercut)
 //	RMQ_FAULT_DIAL=A=B,…      reach B where replication would reach A
-//	RMQ_FAULT_BOOT=ID         believe that the machine was started since the last time, if ID is another
+//	RMQ_FAULT_BOOT=ID         believe that the machine was started since the last time, if ID is another;
+//	                          with RMQ_FAULT_REBOOTED=1 in any case
 //	RMQ_FAULT_RULES=FILE     make calls fail or wait, by the rules of [vfs.ParseRules], read again when the file changes
 func withFaults(o broker.Options) (broker.Options, error) {
 	if side := os.Getenv("RMQ_FAULT_POWERCUT"); side != "" {
@@ -42,7 +43,7 @@ func withFaults(o broker.Options) (broker.Options, error) {
 		}
 	}
 	if id := os.Getenv("RMQ_FAULT_BOOT"); id != "" {
-		o.BootID, o.Rebooted = id, true
+		o.BootID, o.Rebooted = id, os.Getenv("RMQ_FAULT_REBOOTED") != ""
 	}
 	if file := os.Getenv("RMQ_FAULT_RULES"); file != "" {
 		if o.FS == nil {

@@ -354,6 +354,9 @@ func (s *Service) pull(ctx context.Context, c *peerConn, peer side) error {
 	if s.Role() != replication.ReadOnly {
 		return errors.New("the node is read-only no more")
 	}
+	s.mu.Lock()
+	group := s.rec.Group // the streams learn it only from a node that leads
+	s.mu.Unlock()
 	c.limit = MaxDataBytes
 	began := s.Written()
 	for s.Written() < peer.End {
@@ -361,7 +364,7 @@ func (s *Service) pull(ctx context.Context, c *peerConn, peer side) error {
 		if err != nil {
 			return err
 		}
-		if h.Type != FrameData || h.Group != s.transfer.group.Load() || h.Pos != s.Written() || h.Pos+int64(h.Len) > peer.End {
+		if h.Type != FrameData || h.Group != group || h.Pos != s.Written() || h.Pos+int64(h.Len) > peer.End {
 			return fmt.Errorf("%v of group %016x at %d; the log ends at %d", h.Type, h.Group, h.Pos, s.Written())
 		}
 		if err := s.WriteRaw(ctx, h.Pos, body); err != nil {

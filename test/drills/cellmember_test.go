@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -30,6 +31,12 @@ func mqadmin(t interface{ Helper() }, args ...string) (string, error) {
 	return string(out), err
 }
 
+// hasCommand says whether mqadmin knows a command.
+func hasCommand(t interface{ Helper() }, name string) bool {
+	out, _ := mqadmin(t, "--help") // what it prints tells
+	return strings.Contains(out, "\n  "+name+" ")
+}
+
 var mayLose = regexp.MustCompile(`(?i)may lose:?\s+([\d,]+)`)
 
 // promoteSlave makes the slave the master, as an operator does when the master is gone for good. written
@@ -40,6 +47,9 @@ func (x *trial) promoteSlave(dead *node, written int64) {
 	slave := x.others(dead)[0]
 	lag := max(0, written-slave.positions(x)["written"])
 	x.l.end(x)
+	if !hasCommand(x, "promote") {
+		x.skip("mqadmin has no command yet that promotes a slave")
+	}
 	out, err := mqadmin(x, "promote", "-b", slave.addr(), "-n", x.c.nameServers())
 	if err != nil {
 		x.Logf("promote: %s", out)
@@ -199,6 +209,11 @@ func rollingRestart(x *trial) {
 		x.caughtUpUnderLoad(n)
 	}
 	if x.col.raft {
+		if !hasCommand(x, "transferLeader") {
+			x.note("not played: mqadmin has no command yet that hands leadership over; stopping the leader does")
+			x.settle()
+			return
+		}
 		to := x.anyOf(x.others(x.awaitLeader()))
 		x.strike()
 		out, err := mqadmin(x, "transferLeader", "-b", x.awaitLeader().addr(), "--to", to.self, "-n", x.c.nameServers())

@@ -3,11 +3,13 @@
 package drills
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"rmq/internal/vfs/powercut"
+	"rmq/remoting/protocol"
 	"rmq/test/robust"
 )
 
@@ -51,6 +53,10 @@ func cutLeader(x *trial, way powercut.Way) {
 			x.resumes(15 * time.Second)
 		}
 		x.l.awaitAcks(x, 50)
+		x.caughtUpUnderLoad(leader)
+		if x.col.raft {
+			time.Sleep(time.Second) // a second cut before the node is let in again would be one of a majority
+		}
 	}
 	x.settle()
 }
@@ -102,4 +108,13 @@ func (x *trial) reconcile(n *node) {
 		return
 	}
 	require.Equal(x, n, x.awaitLeader())
+	if !x.col.sync {
+		return
+	}
+	tries := 0
+	eventually(x, 20*time.Second, "the master takes changes again", func() bool {
+		tries++
+		cfg := &protocol.TopicConfig{TopicName: fmt.Sprintf("Back%d-%d", x.run.Strikes, tries), ReadQueueNums: 1, WriteQueueNums: 1, Perm: 6, TopicFilterType: "SINGLE_TAG"}
+		return x.cl.Admin().CreateTopic(x.Context(), n.addr(), cfg, "") == nil
+	})
 }

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -200,6 +201,7 @@ type node struct {
 	bin           string // where the program is; "": bin
 	env           []string
 	self          string // id in its raft group
+	rebooted      bool   // it is to start as after a power cut, once
 	*process
 }
 
@@ -215,7 +217,12 @@ func (n *node) start(t testing.TB, more ...string) {
 // launch starts the node and does not wait.
 func (n *node) launch(t testing.TB, more ...string) *process {
 	t.Helper()
-	return spawnFrom(t, cmp.Or(n.bin, "bin"), n.env, n.dir, n.program, append(append([]string{}, n.args...), more...)...)
+	env := n.env
+	if n.rebooted {
+		env = append(slices.Clone(env), "RMQ_FAULT_REBOOTED=1")
+		n.rebooted = false
+	}
+	return spawnFrom(t, cmp.Or(n.bin, "bin"), env, n.dir, n.program, append(append([]string{}, n.args...), more...)...)
 }
 
 // cluster is a deployment on this machine.

@@ -228,7 +228,7 @@ func (x *trial) start(more ...string) {
 	for _, b := range x.c.brokers {
 		if x.play.faulty {
 			b.bin = "bin/faults"
-			b.env = append(b.env, "RMQ_FAULT_POWERCUT="+filepath.Join(b.dir, "side"), "RMQ_FAULT_RULES="+filepath.Join(b.dir, "rules"))
+			b.env = append(b.env, "RMQ_FAULT_POWERCUT="+filepath.Join(b.dir, "side"), "RMQ_FAULT_RULES="+filepath.Join(b.dir, "rules"), "RMQ_FAULT_BOOT=0")
 		}
 	}
 	if x.play.links {
@@ -367,6 +367,8 @@ func (x *trial) powerCut(way powercut.Way, nodes ...*node) {
 		r, err := powercut.Cut(filepath.Join(n.dir, "side"), x.run.Key+uint64(x.cuts), way)
 		require.NoError(x, err)
 		x.Logf("power cut at %s: %+v", n.addr(), r)
+		n.rebooted = true
+		n.env = append(n.env, fmt.Sprintf("RMQ_FAULT_BOOT=%d", x.cuts)) // the last one counts
 	}
 }
 

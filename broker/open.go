@@ -105,6 +105,7 @@ func (b *Broker) openGroup(ctx context.Context, c *Config, o engine.Options, eve
 	ro := raftlog.Options{
 		Engine: o, Group: c.DLegerGroup, SelfID: c.DLegerSelfID, Peers: peers, Client: c.clientAddr(), Preferred: c.PreferredLeaderID,
 		Events: events, Logger: b.log, BootID: b.o.BootID, AfterTotalPowerLoss: raftlog.LongestLog,
+		Gated: func(name string) bool { return name == offsetsName || name == delayOffsetName },
 		Fatal: func(err error) {
 			if b.poison.CompareAndSwap(nil, &err) {
 				b.poisonC <- struct{}{}

@@ -221,14 +221,21 @@ func (r *ackRing) release(local int64) (pos int64) {
 	return pos
 }
 
-// fail ends everything that waits.
+// fail ends everything that waits. What all marks have passed is acked all the same.
 func (r *ackRing) fail(err error) {
 	r.mu.Lock()
-	batches := r.batches
+	batches, pos := r.batches, r.passed()
 	r.batches = nil
 	r.mu.Unlock()
 	for _, b := range batches {
-		complete(b.head, err)
+		end := err
+		if b.end <= pos {
+			end = nil
+			if r.verdict != nil {
+				end = r.verdict(b.end)
+			}
+		}
+		complete(b.head, end)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestHandover(t *testing.T) {
 			seen[a] = true
 			require.NoError(t, a.Err)
 		}
-		require.NotEqual(t, lead, c.leader())
+		require.NotSame(t, lead, c.leader())
 	}
 	c.caughtUp()
 	c.same()
@@ -245,7 +245,7 @@ func TestMembership(t *testing.T) {
 	c.send("t", 0, "third")
 	require.NoError(t, c.leader().Transfer(t.Context(), "n3"))
 	c.send("t", 0, "fourth")
-	require.Equal(t, n, c.leader())
+	require.Same(t, n, c.leader())
 	c.caughtUp()
 	c.same()
 }

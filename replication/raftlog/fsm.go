@@ -14,7 +14,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// metaMagic begins the payload of a META frame, so that it is never taken for the token of a batch.
+// metaMagic begins the payload of a META frame, so that it is never taken for the token of a batch; metaGated
+// does if the document may be late.
 const metaMagic = "RMQMETA\x01"
 
 // meta is a document of the broker on its way through the log:
@@ -31,8 +32,8 @@ type meta struct {
 	doc  []byte
 }
 
-func (m *meta) append(b []byte) []byte {
-	b = append(b, metaMagic...)
+func (m *meta) append(b []byte, magic string) []byte {
+	b = append(b, magic...)
 	b = binary.BigEndian.AppendUint64(b, m.id)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(m.name)))
 	return append(append(b, m.name...), m.doc...)
@@ -40,7 +41,7 @@ func (m *meta) append(b []byte) []byte {
 
 // parseMeta reads one; false if b is none.
 func parseMeta(b []byte) (m meta, ok bool, err error) {
-	if !bytes.HasPrefix(b, []byte(metaMagic)) {
+	if !bytes.HasPrefix(b, []byte(metaMagic)) && !bytes.HasPrefix(b, []byte(metaGated)) {
 		return m, false, nil
 	}
 	b = b[len(metaMagic):]
@@ -177,10 +178,22 @@ func (n *Node) SaveMeta(ctx context.Context, name string, doc []byte) error {
 	}
 	m := meta{n.metaID.Add(1), name, doc}
 	n.fsm.expect(m.id)
+	magic := metaMagic
+	if n.o.Gated != nil && n.o.Gated(name) {
+		magic = metaGated
+	}
 	done := make(chan error, 1)
-	n.group.Go("meta", func(context.Context) error {
-		done <- t.in.do(func(r *raft.Raft) raft.Future { return r.ApplyLog(raft.Log{Data: m.append(nil)}, 0) })
+	n.group.Go("meta", func(ctx context.Context) error {
+		var f raft.ApplyFuture
+		err := t.in.do(func(r *raft.Raft) raft.Future {
+			f = r.ApplyLog(raft.Log{Data: m.append(nil, magic)}, 0)
+			return f
+		})
 		n.fsm.forget(m.id)
+		if err == nil {
+			err = n.logs.WaitDurable(ctx, f.Index()) // the library counts what is only written
+		}
+		done <- err
 		return nil
 	})
 	select {

@@ -1,6 +1,9 @@
 package raftlog
 
-import "sync/atomic"
+import (
+	"fmt"
+	"sync/atomic"
+)
 
 // gate is one of the rules that make replication from the page cache equivalent to replication from the
 // disk, or one of the guards against what the library gets wrong. Tests switch one off, to show that it
@@ -18,6 +21,21 @@ const (
 	failForward                   // hazard H3: a refused append breaks the pipeline
 	restartStuck                  // hazard H7: an instance that refuses to apply is replaced
 )
+
+var gateNames = map[string]gate{
+	"follower": gateFollower, "leader": gateLeader, "inline": gateInline, "truncate": gateTruncate, "snapshot": gateSnapshot,
+	"clamp": clampSend | clampReceive, "pipeline": failForward, "transfer": restartStuck,
+}
+
+// parseGate reads the name of a guard: follower, leader, inline, truncate or snapshot, the five gating
+// rules, or clamp, pipeline or transfer, against what the library gets wrong.
+func parseGate(name string) (gate, error) {
+	g, ok := gateNames[name]
+	if !ok {
+		return 0, fmt.Errorf("gate %q: use follower, leader, inline, truncate, snapshot, clamp, pipeline or transfer", name)
+	}
+	return g, nil
+}
 
 // gates are the ones that are off; nil and zero: none.
 type gates struct{ bits atomic.Uint32 }

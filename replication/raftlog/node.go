@@ -54,6 +54,12 @@ type Options struct {
 
 	Events replication.Events
 	Logger *slog.Logger // nil: silent
+	// Gated says which documents of [Node.SaveMeta] become durable as messages do, in a group of others, and
+	// not by a sync of their own: those that change all the time. nil: none.
+	Gated func(name string) bool
+	// GatesOff switches guards off, for tests that show what they are for: follower, leader, inline, truncate,
+	// snapshot, clamp, pipeline, transfer.
+	GatesOff []string
 	// Fatal hears of what the node cannot go on after: the process should end. nil: it is only logged.
 	Fatal func(error)
 
@@ -100,6 +106,14 @@ func (o *Options) EnsureDefaults() {
 			return d.DialContext(ctx, "tcp", addr)
 		}
 	}
+	for _, name := range o.GatesOff {
+		if o.gates == nil {
+			o.gates = &gates{}
+		}
+		if g, err := parseGate(name); err == nil { // Validate complains
+			o.gates.switchOff(g)
+		}
+	}
 	if o.times == nil {
 		o.times = &defaultTimes
 	}
@@ -120,6 +134,11 @@ func (o *Options) Validate() error {
 	}
 	if o.Preferred != "" && o.Peers[o.Preferred] == "" {
 		complain("preferredLeaderId %q is not among dLegerPeers %s", o.Preferred, peerList(o.Peers))
+	}
+	for _, name := range o.GatesOff {
+		if _, err := parseGate(name); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	seen := map[string]string{}
 	for _, id := range slices.Sorted(maps.Keys(o.Peers)) {

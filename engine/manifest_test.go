@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path"
 	"strings"
@@ -89,7 +90,7 @@ func TestManifestDamage(t *testing.T) {
 	_, err := openManifest(o)
 	var newer *VersionError
 	require.ErrorAs(t, err, &newer)
-	require.ErrorContains(t, err, "format 2, this program knows up to 1")
+	require.ErrorContains(t, err, fmt.Sprintf("format %d, this program knows up to %d", formatVersion+1, formatVersion))
 
 	require.NoError(t, createManifest(o))
 	whole, err := readAll(h, "/s/rmq/manifest")

@@ -190,7 +190,7 @@ func (n *Node) SaveMeta(ctx context.Context, name string, doc []byte) error {
 			return f
 		})
 		n.fsm.forget(m.id)
-		if err == nil {
+		if err == nil && magic == metaGated {
 			err = n.logs.WaitDurable(ctx, f.Index()) // the library counts what is only written
 		}
 		done <- err

@@ -338,7 +338,8 @@ func (p *Producer) run(ctx context.Context, s *sending) (*SendResult, error) {
 	}
 }
 
-// attempt sends once, following the hints of a broker that is no longer the leader.
+// attempt sends once, following the hints of a broker that is no longer the leader, and waiting for a group to elect one
+// as long as nothing has been sent.
 func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error) {
 	s.attempts--
 	q, err := p.choose(ctx, s)
@@ -351,17 +352,29 @@ func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error)
 	for hint := 0; ; hint++ {
 		addr, err := p.c.masterOf(ctx, q.BrokerName)
 		if err != nil {
+			if p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName) {
+				continue
+			}
 			return nil, err
 		}
 		began := time.Now()
 		// Nothing was sent if it fails here; behind it a broken connection leaves the outcome open.
 		if _, err := p.c.conn(ctx, addr); err != nil {
 			p.note(q.BrokerName, failureLatency)
+			if p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName) {
+				continue
+			}
 			return nil, fmt.Errorf("send to %s: %w", addr, err)
 		}
 		resp, err := p.c.rpc.Call(ctx, addr, p.request(s, q))
 		res, err := p.answer(s, q, addr, resp, err, time.Since(began))
-		if err == nil || hint == maxLeaderHints || saysUnknown(err) || !p.c.followHint(q.BrokerName, addr, resp) {
+		if err == nil || saysUnknown(err) {
+			return res, err
+		}
+		if hint < maxLeaderHints && p.c.followHint(q.BrokerName, addr, resp) {
+			continue
+		}
+		if resp == nil || resp.Code != int32(protocol.ResponseServiceNotAvailable) || !p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName) {
 			return res, err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"rmq/remoting/protocol"
 )
@@ -37,11 +38,12 @@ type routeTable struct {
 	brokers map[string]map[int64]string // name → id → address
 	leaders map[string]string           // name → address that a broker pointed to
 	asking  map[string]*sync.Mutex
+	asked   map[string]time.Time // broker name → when a name server was asked who leads it, without a leader
 }
 
 func (t *routeTable) init() {
 	t.topics, t.brokers, t.leaders = map[string]*topicRoute{}, map[string]map[int64]string{}, map[string]string{}
-	t.asking = map[string]*sync.Mutex{}
+	t.asking, t.asked = map[string]*sync.Mutex{}, map[string]time.Time{}
 }
 
 func (t *routeTable) get(topic string) *topicRoute {
@@ -271,4 +273,49 @@ func (c *Client) masterOf(ctx context.Context, brokerName string) (string, error
 		return a, nil
 	}
 	return "", fmt.Errorf("broker %s: %w: it is down, or has no master now", brokerName, ErrNoBroker)
+}
+
+// electionPoll is how often a name server is asked who leads a group that is without a leader.
+const electionPoll = 25 * time.Millisecond
+
+// awaitLeader is for a broker that takes nothing now. Where others hold its log too, and no other broker has queues of the
+// topic, it waits a moment, asks a name server anew, and says that it is worth another try; false when ctx has ended.
+func (c *Client) awaitLeader(ctx context.Context, topic, brokerName string) bool {
+	r := c.routes.get(topic)
+	if r == nil || slices.ContainsFunc(r.publish, func(q MessageQueue) bool { return q.BrokerName != brokerName }) || !c.routes.replicated(brokerName) {
+		return false
+	}
+	if !sleep(ctx, electionPoll) {
+		return false
+	}
+	m := c.routes.lock(topic)
+	m.Lock()
+	defer m.Unlock()
+	if c.routes.mayAsk(brokerName) { // one of many senders does, the others have its answer
+		data, err := c.fetchRoute(ctx, topic)
+		if err == nil && slices.ContainsFunc(data.BrokerDatas, func(b protocol.BrokerData) bool { return b.BrokerName == brokerName && b.BrokerAddrs[masterID] != "" }) {
+			c.routes.put(topic, newTopicRoute(topic, data))
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// mayAsk says whether it is time again to ask who leads a group. Who was said to lead is forgotten.
+func (t *routeTable) mayAsk(brokerName string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.leaders, brokerName)
+	now := time.Now()
+	if now.Sub(t.asked[brokerName]) < electionPoll {
+		return false
+	}
+	t.asked[brokerName] = now
+	return true
+}
+
+// replicated says whether several brokers of the name are known.
+func (t *routeTable) replicated(brokerName string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return len(t.brokers[brokerName]) > 1
 }

@@ -82,6 +82,24 @@ func TestOneBroker(t *testing.T) {
 	require.ErrorContains(t, err, "already holds a run")
 }
 
+// Proves that a group whose leader is killed goes on by itself, for the Go client as well: it asks who leads as long as
+// nothing has been sent, and nothing that was acknowledged is lost.
+func TestGroup(t *testing.T) {
+	o := options(t)
+	o.Events, o.Repl, o.Flush, o.After = []string{results.FailKill}, "raft", "sync", time.Second
+	f, err := failover.Run(t.Context(), o)
+	require.NoError(t, err)
+	require.Zero(t, f.Lost())
+	require.Len(t, f.Trials, 1)
+	trial := f.Trials[0]
+	require.NotEqual(t, trial.From, trial.To)
+	for _, c := range trial.Clients {
+		require.NotNil(t, c.NextAckMS, c.Client)
+		// What was in flight may fail after its retries; what came after the kill finds the new leader.
+		require.Greater(t, c.Acked, c.Due*3/4, "%s: %s", c.Client, c.Failure)
+	}
+}
+
 // Proves that bad options are refused with the fix before anything is written.
 func TestCheck(t *testing.T) {
 	for want, edit := range map[string]func(o *failover.Options){

@@ -97,8 +97,9 @@ type Broker struct {
 	unknown            atomic.Int64 // requests of codes that are not served
 
 	roles     *roles
-	applied   replication.Status // what applyRoles has applied last
-	leads     atomic.Bool        // appends are taken, and all that goes with them
+	applied   replication.Status     // what applyRoles has applied last
+	leads     atomic.Bool            // appends are taken, and all that goes with them
+	haMaster  atomic.Pointer[string] // of a slave: the HA port that it was told to follow
 	roleGroup *run.Group
 	roleMu    sync.Mutex
 	master    bool

@@ -165,6 +165,7 @@ func (b *Broker) hearMaster(resp *protocol.Command) {
 	if err := protocol.DecodeExt(resp, &h); err != nil || h.HAServerAddr == "" || h.MasterAddr == b.conf().clientAddr() {
 		return
 	}
+	b.haMaster.Store(&h.HAServerAddr)
 	p.Follow(h.HAServerAddr, h.MasterAddr)
 }
 

@@ -181,5 +181,25 @@ func humanBytes(n int64) string {
 
 // haStatus answers 907, for a master without slaves.
 func (p *processors) haStatus(x *exchange, _ *noHeader) error {
-	return x.body(protocol.HARuntimeInfo{Master: p.conf().BrokerRole != "SLAVE", MasterCommitLogMaxOffset: p.store.Max()})
+	st := p.store.Status()
+	info := protocol.HARuntimeInfo{Master: st.Role == replication.Leader, MasterCommitLogMaxOffset: p.store.Max(), HAConnectionInfo: []protocol.HAConnectionInfo{}}
+	if !info.Master {
+		if addr := p.haMaster.Load(); addr != nil {
+			info.HAClientRuntimeInfo.MasterAddr = *addr
+		}
+		info.HAClientRuntimeInfo.MaxOffset = st.Written
+		return x.body(info)
+	}
+	for _, peer := range st.Peers {
+		if peer.Quiet < 0 {
+			continue // not connected
+		}
+		if peer.InSync {
+			info.InSyncSlaveNums++
+		}
+		info.HAConnectionInfo = append(info.HAConnectionInfo, protocol.HAConnectionInfo{
+			Addr: peer.Addr, SlaveAckOffset: peer.Written, Diff: peer.LagBytes, InSync: peer.InSync, TransferFromWhere: peer.Written,
+		})
+	}
+	return x.body(info)
 }

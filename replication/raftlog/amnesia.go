@@ -1,9 +1,7 @@
 package raftlog
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"strconv"
@@ -96,21 +94,4 @@ func (id *identity) become(member string, o *Options) error {
 func (id *identity) save(clean bool) error {
 	id.Clean = clean
 	return saveDoc(id.fs, path.Join(id.dir, identityName), id)
-}
-
-// CheckPlain refuses to open root as a log that is not replicated by raft if it holds one that is.
-func CheckPlain(fsys vfs.FS, root string) error {
-	entries, err := fsys.ReadDir(root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if name, ok := strings.CutPrefix(e.Name(), "raft-"); ok && e.IsDir() {
-			return fmt.Errorf("%s holds the log of raft node %s: open it with enableDLegerCommitLog=true, or name another storePathRootDir", root, name)
-		}
-	}
-	return nil
 }

@@ -84,7 +84,6 @@ type history struct {
 	began time.Time
 	ops   []porcupine.Operation
 	acks  map[int32]map[int64]string // queue, offset
-	tried map[string]bool
 }
 
 func (h *history) now() int64 { return int64(time.Since(h.began)) }

@@ -2,7 +2,6 @@ package raftlog
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -399,6 +398,6 @@ func TestRefused(t *testing.T) {
 		o.Engine.SegmentBytes *= 2
 		_, err := OpenLogStore(ctx, o)
 		var other *engine.MismatchError
-		require.True(t, errors.As(err, &other))
+		require.ErrorAs(t, err, &other)
 	})
 }

@@ -164,13 +164,6 @@ func (s *sidecar) settle() error {
 	return nil
 }
 
-// sync writes everything to the files.
-func (s *sidecar) sync() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.file()
-}
-
 // file writes what the newest segment's file lacks. Called with mu held.
 func (s *sidecar) file() error {
 	if len(s.segs) == 0 {

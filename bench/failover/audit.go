@@ -45,7 +45,6 @@ func (s *seen) count(n int64) uint8 {
 // ledger knows the streams of a cluster by the run ids in their bodies.
 type ledger struct {
 	found     map[uint64]*seen
-	unknown   atomic.Int64
 	missing   atomic.Int64
 	missingAt atomic.Pointer[string]
 }

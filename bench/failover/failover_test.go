@@ -69,7 +69,7 @@ func TestOneBroker(t *testing.T) {
 			require.Equal(t, c.Due, c.Acked+c.Failed+c.Unfinished)
 			if trial.Event == results.FailFreeze {
 				require.Greater(t, *c.NextAckMS, 250.0)
-				require.Greater(t, c.Delayed+c.Failed, int64(0))
+				require.Positive(t, c.Delayed+c.Failed)
 			}
 		}
 	}

@@ -29,7 +29,6 @@ type redirect struct {
 
 	mu      sync.Mutex
 	conn    *remoting.Conn // nil while it looks
-	sentAt  time.Time      // of the oldest message on conn; zero: none
 	lastAck time.Time
 	open    map[*sent]struct{}
 	conns   map[string]*remoting.Conn
@@ -108,10 +107,10 @@ func (m *sent) build(dst []byte, opaque int32) []byte {
 	return append(dst, m.body...)
 }
 
-// acked ends m well; false if it had ended before.
-func (r *redirect) acked(m *sent) bool { return r.end(m, nil) }
+// acked ends m well, unless it has ended before.
+func (r *redirect) acked(m *sent) { r.end(m, nil) }
 
-func (r *redirect) end(m *sent, err error) bool {
+func (r *redirect) end(m *sent, err error) {
 	r.mu.Lock()
 	_, open := r.open[m]
 	delete(r.open, m)
@@ -122,7 +121,6 @@ func (r *redirect) end(m *sent, err error) bool {
 	if open {
 		m.done(err)
 	}
-	return open
 }
 
 // leave gives a node up, if it is still the one.

@@ -24,4 +24,4 @@ robust-cell: build build-faults ## one cell: RMQ_CELLS=F01 RMQ_MODES=rS RMQ_KEY=
 drills-short: build robust-short ## a few rounds of both; what CI runs
 	go vet -tags drills ./test/drills
 	go vet -tags faults ./cmd/mqbroker
-	RMQ_ROUNDS=3 $(DRILLS) -timeout 5m -run '^Test(Drill|Robust)' ./test/drills
+	RMQ_ROUNDS=3 $(DRILLS) -timeout 5m -run '^Test(DrillSingle|DrillTwoMasters|DrillGroup|DrillLeaderKilled|Robust)' ./test/drills

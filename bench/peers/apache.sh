@@ -12,11 +12,10 @@
 #   FLUSH  of the matrix and of Apache's brokers: async, sync; several with commas (async)
 #   HEAP   -Xms and -Xmx of each broker (2g, replicated 1g)
 #   WARM   load before the first block (60s)
-#   TRIALS how often the master or leader of Apache is killed afterwards, to see when the next message is acked (0)
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=$1; shift
-warm=${WARM:-60s} trials=${TRIALS:-0}
+warm=${WARM:-60s}
 jars=test/interop/wire/java/target/server54
 mkdir "$dir"
 dir=$(cd "$dir" && pwd)
@@ -85,9 +84,6 @@ measure() { # mode
 	else
 		compare run --producers=4,16 --window=64 --rate=max --reps=6 --max-bytes=2GiB
 		compare one --producers=1 --window=1 --rate=max --reps=6 --max-bytes=2GiB
-	fi
-	if [ "$trials" -gt 0 ]; then
-		bin/rmqbench failover --target="127.0.0.1:$port" --repl="$repl" --flush="$flush" --trials="$trials" --out "$at/failover"
 	fi
 	stop
 }

@@ -193,15 +193,6 @@ func (b *Broker) conf() *Config { return b.settings.Load().Get() }
 // Config is the configuration as it is now; it must not be changed.
 func (b *Broker) Config() *Config { return b.conf() }
 
-// openPlain opens a log that no other machine holds.
-func openPlain(ctx context.Context, o engine.Options, events replication.Events) (Store, error) {
-	s, err := engine.Open(ctx, o)
-	if err != nil {
-		return nil, err
-	}
-	return replication.NewPlain(s, events), nil
-}
-
 // sendLimits are how long an answer to a send may take.
 func (b *Broker) sendLimits() sendLimits {
 	c := b.conf()

@@ -7,16 +7,16 @@ import (
 	"io/fs"
 	"net"
 	"path"
-	"rmq/remoting/protocol"
-	"rmq/replication/ha"
-	"rmq/replication/raftlog"
 	"strconv"
 	"strings"
 	"time"
 
 	"rmq/engine"
 	"rmq/internal/vfs"
+	"rmq/remoting/protocol"
 	"rmq/replication"
+	"rmq/replication/ha"
+	"rmq/replication/raftlog"
 )
 
 // StoreKindError is a directory that holds a store of another kind than the configuration asks for.

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"rmq/engine"
-	"rmq/replication/raftlog"
-
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"rmq/engine"
 	"rmq/engine/storetool"
+	"rmq/replication/raftlog"
 )
 
 // storeFlags say what a store was written with, where the files do not.

@@ -146,7 +146,7 @@ func (c *cut) file(name string, oldSize int64, sizeRecord uint64, sectors map[in
 	if err != nil {
 		return err
 	}
-	defer out.Close() // what was written shows when it is read; nothing has to be durable
+	defer func() { _ = out.Close() }() // what was written shows when it is read; nothing has to be durable
 	info, err := out.Stat()
 	if err != nil {
 		return err

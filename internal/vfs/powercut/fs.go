@@ -123,7 +123,7 @@ func (f *FS) OpenFile(name string, flag int, perm os.FileMode) (vfs.File, error)
 	}
 	x := &cutFile{File: file, f: f}
 	if x.node, err = f.track(name); err == nil && created {
-		_, err = f.log.add(record{kind: kindEntry, ino: x.node.ino, to: abs(name)})
+		err = f.log.add(record{kind: kindEntry, ino: x.node.ino, to: abs(name)})
 	}
 	if err == nil && flag&os.O_TRUNC != 0 {
 		err = x.Truncate(0)
@@ -151,7 +151,7 @@ func (f *FS) MkdirAll(name string, perm os.FileMode) error {
 		}
 		ino, err := inoOf(dir)
 		if err == nil {
-			_, err = f.log.add(record{kind: kindEntry, ino: ino, to: dir, b: 1})
+			err = f.log.add(record{kind: kindEntry, ino: ino, to: dir, b: 1})
 		}
 		if err != nil {
 			return err
@@ -172,7 +172,7 @@ func (f *FS) Remove(name string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.log.add(record{kind: kindEntry, ino: n.ino, from: abs(name)}); err != nil {
+	if err := f.log.add(record{kind: kindEntry, ino: n.ino, from: abs(name)}); err != nil {
 		return err
 	}
 	return f.FS.Remove(name)
@@ -193,7 +193,7 @@ func (f *FS) RemoveAll(name string) error {
 	defer f.names.Unlock()
 	f.lost++
 	to := filepath.Join(f.side, "removed-"+strconv.Itoa(f.lost))
-	if _, err := f.log.add(record{kind: kindDirMoved, from: abs(name), to: to}); err != nil {
+	if err := f.log.add(record{kind: kindDirMoved, from: abs(name), to: to}); err != nil {
 		return err
 	}
 	return os.Rename(name, to)
@@ -222,7 +222,7 @@ func (f *FS) Rename(from, to string) error {
 			r.a = old.ino
 		}
 	}
-	if _, err := f.log.add(r); err != nil {
+	if err := f.log.add(r); err != nil {
 		return err
 	}
 	return f.FS.Rename(from, to)
@@ -234,7 +234,7 @@ func (f *FS) SyncDir(name string) error {
 	if err := f.FS.SyncDir(name); err != nil {
 		return err
 	}
-	_, err := f.log.add(record{kind: kindDirSync, from: abs(name), a: upTo})
+	err := f.log.add(record{kind: kindDirSync, from: abs(name), a: upTo})
 	return err
 }
 
@@ -249,7 +249,7 @@ func (f *FS) SyncFS(name string) error {
 	if err := f.FS.SyncFS(name); err != nil {
 		return err
 	}
-	_, err := f.log.add(record{kind: kindFSSync, a: upTo})
+	err := f.log.add(record{kind: kindFSSync, a: upTo})
 	return err
 }
 
@@ -329,7 +329,7 @@ func (x *cutFile) change(from, n, size int64, do func() error) error {
 		return err
 	}
 	if len(rs) > 0 {
-		if _, err := x.f.log.add(rs...); err != nil {
+		if err := x.f.log.add(rs...); err != nil {
 			return err
 		}
 	}
@@ -383,7 +383,7 @@ func (x *cutFile) sync(do func() error) error {
 	if err := do(); err != nil {
 		return err
 	}
-	_, err := x.f.log.add(record{kind: kindSynced, ino: x.node.ino, a: upTo})
+	err := x.f.log.add(record{kind: kindSynced, ino: x.node.ino, a: upTo})
 	return err
 }
 

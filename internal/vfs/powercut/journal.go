@@ -50,8 +50,8 @@ type journal struct {
 	buf []byte
 }
 
-// add appends records, all or none, and returns the number of the last.
-func (j *journal) add(rs ...record) (uint64, error) {
+// add appends records, all or none.
+func (j *journal) add(rs ...record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.buf = j.buf[:0]
@@ -59,10 +59,10 @@ func (j *journal) add(rs ...record) (uint64, error) {
 		j.buf = appendRecord(j.buf, &rs[i])
 	}
 	if _, err := j.f.Write(j.buf); err != nil {
-		return 0, fmt.Errorf("power cut journal: %w", err)
+		return fmt.Errorf("power cut journal: %w", err)
 	}
 	j.n += uint64(len(rs))
-	return j.n, nil
+	return nil
 }
 
 // last is the number of the newest record.

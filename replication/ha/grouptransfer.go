@@ -145,13 +145,12 @@ func (g *GroupTransfer) verdict(end int64) error {
 func (g *GroupTransfer) connected(id string, conn *peerConn, set func(*replica)) (r *replica, old *peerConn) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	r = g.replicas[id]
-	if r == nil {
-		r = &replica{id: id}
-		g.replicas[id] = r
+	r = &replica{id: id, conn: conn}
+	if was := g.replicas[id]; was != nil {
+		old, r.hold = was.conn, was.hold
+		was.conn, was.hold = nil, nil
 	}
-	old = r.conn
-	*r = replica{id: id, conn: conn, hold: r.hold}
+	g.replicas[id] = r
 	set(r)
 	r.heard = time.Now()
 	if r.hold == nil {
@@ -228,7 +227,7 @@ func (g *GroupTransfer) update(now time.Time) {
 		}
 	}
 	n := len(g.positions)
-	g.count.Store(int32(n))
+	defer g.count.Store(int32(n)) // who counts on it finds appends waiting for them
 	if !g.sync.Load() || !g.leading.Load() {
 		return
 	}
@@ -240,20 +239,24 @@ func (g *GroupTransfer) update(now time.Time) {
 	if m := len(g.metas); m >= g.need {
 		slices.Sort(g.metas)
 		g.meta.confirmed(g.metas[m-g.need])
+		g.meta.mark.Advance(g.meta.replicated.Load())
 	}
 	g.available.Store(n >= g.need)
 	g.release()
 }
 
-// release lets go of what waits for nobody, and shows readers what may be shown. Called with mu held.
+// release lets go of what enough slaves have, or what waits for nobody. Readers may see a message before
+// its sender hears of it, not after. Called with mu held.
 func (g *GroupTransfer) release() {
+	pos := max(g.log.mark.Load(), g.log.replicated.Load())
 	if !g.available.Load() {
-		g.log.mark.Advance(g.store.Appended())
+		pos = max(pos, g.store.Appended())
 	}
+	g.store.SetConfirm(pos)
+	g.log.mark.Advance(pos)
 	if len(g.metas) < g.need {
 		g.meta.mark.Advance(g.docs())
 	}
-	g.store.SetConfirm(g.log.mark.Load())
 }
 
 // confirmed notes that enough replicas have pos.
@@ -261,7 +264,6 @@ func (l *line) confirmed(pos int64) {
 	if pos > l.replicated.Load() {
 		l.replicated.Store(pos)
 	}
-	l.mark.Advance(pos)
 }
 
 // tick counts anew who is in sync, and moves what retention waits for.

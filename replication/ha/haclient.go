@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"rmq/engine"
@@ -56,7 +57,7 @@ func (s *Service) follow(ctx context.Context) error {
 		}
 		err := s.session(ctx, addr)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // it ended because the node closes
 		}
 		if errors.Is(err, errAgain) {
 			wait = minBackoff
@@ -163,7 +164,7 @@ func (s *Service) obey(ctx context.Context, c *peerConn, me Hello, w Welcome, gr
 	want := decide(side{w.Hello, group}, side{me, own})
 	switch {
 	case want.Ahead && w.Do == StepPull:
-		return s.giveBack(ctx, c, w.Pos)
+		return s.giveBack(c, w.Pos)
 	case want.Refuse != "":
 		return errors.New(want.Refuse)
 	case want.Demote:
@@ -225,7 +226,7 @@ func (s *Service) restart(ctx context.Context, pos int64) error {
 }
 
 // giveBack sends what a master in the same epoch has lost.
-func (s *Service) giveBack(ctx context.Context, c *peerConn, pos int64) error {
+func (s *Service) giveBack(c *peerConn, pos int64) error {
 	for end := s.Written(); pos < end; {
 		r, err := s.ReadRaw(pos, int(min(MaxDataBytes, end-pos)), engine.UptoWritten)
 		if err != nil {
@@ -240,10 +241,7 @@ func (s *Service) giveBack(ctx context.Context, c *peerConn, pos int64) error {
 			return err
 		}
 	}
-	_, err := c.br.ReadByte() // until the master has it all and closes
-	if ctx.Err() != nil || err == nil {
-		return errAgain
-	}
+	_, _ = c.br.ReadByte() // until the master has it all and closes
 	return errAgain
 }
 
@@ -255,8 +253,8 @@ type HAClient struct {
 	epoch   int64 // of the master
 	durable bool  // acks count once synced
 
-	unacked int
-	meta    int64
+	unacked int // of the reader
+	meta    atomic.Int64
 }
 
 // stream takes what the master sends until the connection ends.
@@ -305,7 +303,7 @@ func (hc *HAClient) take(ctx context.Context, h Header, body []byte) error {
 		if s.o.Events.Meta != nil {
 			s.o.Events.Meta(name, append([]byte(nil), doc...))
 		}
-		hc.meta = h.End
+		hc.meta.Store(h.End)
 		return hc.ack()
 	case FrameBye:
 		s.mu.Lock()
@@ -324,6 +322,7 @@ func (hc *HAClient) take(ctx context.Context, h Header, body []byte) error {
 	if hc.c.br.Buffered() >= HeaderBytes && hc.unacked < MaxDataBytes {
 		return nil // more is here: one ack for all
 	}
+	hc.unacked = 0
 	return hc.ack()
 }
 
@@ -367,9 +366,8 @@ func (hc *HAClient) apply(ctx context.Context, h Header, body []byte) error {
 // ack tells the master how far this log has come.
 func (hc *HAClient) ack() error {
 	s := hc.s
-	hc.unacked = 0
 	flushed := s.Flushed() // before written
-	return hc.c.write(Header{Type: FrameAck, Group: hc.group, Epoch: hc.epoch, Pos: s.Written(), Confirm: flushed, End: hc.meta}, nil)
+	return hc.c.write(Header{Type: FrameAck, Group: hc.group, Epoch: hc.epoch, Pos: s.Written(), Confirm: flushed, End: hc.meta.Load()}, nil)
 }
 
 // syncs syncs whatever is written, whatever flushDiskType says here, and tells the master.

@@ -27,7 +27,7 @@ func (s *Service) accept(ctx context.Context) error {
 		conn, err := s.listener.Accept()
 		if err != nil {
 			if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
-				return nil
+				return nil //nolint:nilerr // the node closes
 			}
 			s.o.Logger.Error("replication port", "err", err)
 			select {
@@ -189,7 +189,7 @@ func (s *Service) replicate(ctx context.Context, c *peerConn, peer side, pos int
 			"fix", "if this goes on, two nodes have one id")
 		old.close()
 	}
-	c.replica = r
+	c.serves(r, false)
 	defer s.transfer.disconnected(r, c)
 	s.o.Logger.Info("slave attached", "id", peer.ID, "from", pos, "behind", s.Written()-pos)
 	g := run.New(ctx, "ha/slave")

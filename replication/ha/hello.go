@@ -123,7 +123,7 @@ func decide(m, s side) outcome {
 	switch {
 	case m.empty() && m.Group == s.Group && m.Min == s.Min && s.Epochs.newest() == m.Epochs.newest():
 		return outcome{Ahead: true, Pos: m.Min} // the master has lost all of it
-	case pos <= s.Min:
+	case pos < s.Min, pos == s.Min && (m.Group == 0 || m.Group != s.Group):
 		return refuse("the log of %s (%d to %d, newest epoch %d) has nothing in common with that of %s (%d to %d, epoch %d): it is of another master or a backup that is too old; move its directory away to fill it from the master",
 			s.ID, s.Min, s.End, s.Epochs.Last(), m.ID, m.Min, m.End, m.Epochs.Last())
 	case pos < s.End && pos == m.End && s.Epochs.newest() == m.Epochs.newest():

@@ -168,17 +168,20 @@ func (c *peerConn) readBody(n int) ([]byte, error) {
 
 // beat sends a sign of life if nothing else went, and closes a connection on which none came. A
 // connection that is being written to needs none.
-func (c *peerConn) beat(now time.Time) {
+func (c *peerConn) beat() {
 	s := c.s
 	if at := s.hops.now(); at-c.heard.Load() > int64(s.o.Housekeeping) {
 		s.o.Logger.Warn("replication connection closed: nothing was heard", "remote", c.conn.RemoteAddr(), "for", s.o.Housekeeping)
 		c.close()
 		return
 	}
-	if c.replica == nil || !c.writing.TryLock() {
+	if !c.writing.TryLock() {
 		return
 	}
 	defer c.writing.Unlock()
+	if c.replica == nil {
+		return
+	}
 	idle := time.Duration(s.hops.now() - c.wrote)
 	switch {
 	case c.stock && idle >= s.o.StockBeat:
@@ -202,13 +205,24 @@ func (c *peerConn) dataHeader(pos int64) Header {
 
 // bye tells a slave that nothing more comes.
 func (c *peerConn) bye() {
-	if c.replica != nil && !c.stock && c.writing.TryLock() {
-		h := c.dataHeader(c.sent.Load())
-		h.Type = FrameBye
-		_ = c.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
-		_ = c.writeLocked(h, nil) // it is a courtesy
-		c.writing.Unlock()
+	if !c.writing.TryLock() {
+		return
 	}
+	defer c.writing.Unlock()
+	if c.replica == nil || c.stock {
+		return
+	}
+	h := c.dataHeader(c.sent.Load())
+	h.Type = FrameBye
+	_ = c.conn.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	_ = c.writeLocked(h, nil) // it is a courtesy
+}
+
+// serves makes c the connection of r, of the stock wire or of ours.
+func (c *peerConn) serves(r *replica, stock bool) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	c.replica, c.stock = r, stock
 }
 
 // ended says whether err is the ordinary end of a connection.

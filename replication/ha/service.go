@@ -467,7 +467,7 @@ func (s *Service) housekeeping(ctx context.Context) error {
 			conns := slices.Collect(keys(s.conns))
 			s.mu.Unlock()
 			for _, c := range conns {
-				c.beat(now)
+				c.beat()
 			}
 			if s.Role() == replication.Leader {
 				s.transfer.tick(now)

@@ -42,7 +42,6 @@ func (s *Service) serveStock(ctx context.Context, c *peerConn, first [stockRepor
 	if end == 0 {
 		pos = s.Min()
 	}
-	c.stock = true
 	c.sent.Store(pos)
 	r, old := s.transfer.connected("stock "+host, c, func(r *replica) {
 		r.stock, r.written, r.addr = true, end, c.conn.RemoteAddr().String()
@@ -50,7 +49,7 @@ func (s *Service) serveStock(ctx context.Context, c *peerConn, first [stockRepor
 	if old != nil {
 		old.close()
 	}
-	c.replica = r
+	c.serves(r, true)
 	defer s.transfer.disconnected(r, c)
 	s.o.Logger.Info("Apache slave attached", "remote", c.conn.RemoteAddr(), "from", pos)
 	if s.o.Engine.Flush == engine.SyncFlush && s.transfer.sync.Load() {

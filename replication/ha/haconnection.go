@@ -253,10 +253,10 @@ func (s *Service) send(ctx context.Context, c *peerConn, pos int64) error {
 			return err
 		}
 		end := pos + int64(n)
-		c.sent.Store(end)
 		began := s.hops.now()
-		c.times.add(end, began)
 		c.writing.Lock()
+		c.sent.Store(end) // no sign of life may speak of it first
+		c.times.add(end, began)
 		err = c.writeLocked(c.dataHeader(pos), r.Bytes)
 		c.writing.Unlock()
 		r.Release()

@@ -106,6 +106,10 @@ func (p *processors) adminProcessors() map[protocol.RequestCode]processor {
 		protocol.RequestViewBrokerStatsData:             handle(p.viewStats),
 		protocol.RequestGetBrokerRuntimeInfo:            handle(p.runtimeInfo),
 		protocol.RequestGetBrokerHAStatus:               handle(p.haStatus),
+		protocol.RequestPromoteReplica:                  handle(p.promote),
+		protocol.RequestTransferLeader:                  handle(p.transferLeader),
+		protocol.RequestChangeMember:                    handle(p.changeMember),
+		protocol.RequestMergeOffsets:                    p.leading(handle(p.mergeOffsets)),
 		protocol.RequestGetBrokerConfig:                 handle(p.brokerConfig),
 		protocol.RequestUpdateBrokerConfig:              handle(p.updateBrokerConfig),
 	}

@@ -5,6 +5,7 @@ import (
 	"hash/crc32"
 	"time"
 
+	"rmq/remoting"
 	"rmq/remoting/protocol"
 	"rmq/replication"
 )
@@ -64,6 +65,9 @@ func (b *Broker) takeTables(ctx context.Context, master string, seen map[string]
 	if err != nil {
 		return err
 	}
+	if err := b.giveOffsets(ctx, conn); err != nil {
+		return err
+	}
 	for _, t := range slaveTables {
 		resp, err := conn.Call(ctx, protocol.NewRequest(t.code))
 		if err == nil {
@@ -80,4 +84,22 @@ func (b *Broker) takeTables(ctx context.Context, master string, seen map[string]
 		seen[t.name] = sum
 	}
 	return nil
+}
+
+// giveOffsets tells the master what groups have committed here while it was away. Apache's does not take it.
+func (b *Broker) giveOffsets(ctx context.Context, conn *remoting.Conn) error {
+	locals := b.Offsets.locals()
+	if len(locals) == 0 {
+		return nil
+	}
+	req := protocol.NewRequest(protocol.RequestMergeOffsets)
+	req.Body = protocol.EncodeBody(mergeOffsetsBody{locals})
+	resp, err := conn.Call(ctx, req)
+	if err == nil && resp.Code != int32(protocol.ResponseRequestCodeNotSupported) {
+		err = resp.Err()
+	}
+	if err == nil {
+		b.Offsets.merged(locals)
+	}
+	return err
 }

@@ -211,6 +211,28 @@ func (a *Admin) HAStatus(ctx context.Context, addr string) (*protocol.HARuntimeI
 	return decode[protocol.HARuntimeInfo](a.call(ctx, addr, protocol.RequestGetBrokerHAStatus, nil, nil))
 }
 
+// Promote makes a slave the master of its name, in a new epoch. Without acceptLoss it refuses when acked
+// messages may be lost, and says how many bytes of them.
+func (a *Admin) Promote(ctx context.Context, addr string, acceptLoss bool) (*protocol.PromoteResponse, error) {
+	resp, err := a.call(ctx, addr, protocol.RequestPromoteReplica, &protocol.PromoteHeader{AcceptLoss: acceptLoss}, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := &protocol.PromoteResponse{}
+	return r, protocol.DecodeExt(resp, r)
+}
+
+// TransferLeader has the leader of a group, at addr, make another member lead; "" is who is furthest.
+func (a *Admin) TransferLeader(ctx context.Context, addr, peer string) error {
+	return a.do(ctx, addr, protocol.RequestTransferLeader, &protocol.TransferLeaderHeader{Peer: peer}, nil)
+}
+
+// ChangeMember has the leader of a group, at addr, add a member that does not vote yet, promote it to a
+// voter once it has caught up, or remove it. peerAddr is where its log listens; only to add.
+func (a *Admin) ChangeMember(ctx context.Context, addr, action, peer, peerAddr string) error {
+	return a.do(ctx, addr, protocol.RequestChangeMember, &protocol.ChangeMemberHeader{Action: action, Peer: peer, Addr: peerAddr}, nil)
+}
+
 // CleanExpiredConsumeQueues has a broker remove queues whose messages are all gone.
 func (a *Admin) CleanExpiredConsumeQueues(ctx context.Context, addr string) error {
 	return a.do(ctx, addr, protocol.RequestCleanExpiredConsumeQueue, nil, nil)

@@ -712,7 +712,7 @@ func (l *CommitLog) runSyncer(ctx context.Context) error {
 		case <-l.flushKick:
 		}
 		for l.flushed.Load() < l.written.Load() {
-			if err := l.flushWritten(); err != nil {
+			if l.flushWritten() != nil {
 				return nil // the store is poisoned; whoever waits has been told
 			}
 		}

@@ -1,7 +1,6 @@
 package replication_test
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 
@@ -27,6 +26,6 @@ func TestNotLeaderError(t *testing.T) {
 	require.ErrorIs(t, err, replication.ErrNotLeader)
 	require.ErrorContains(t, err, "127.0.0.1:30911")
 	var to *replication.NotLeaderError
-	require.True(t, errors.As(err, &to))
+	require.ErrorAs(t, err, &to)
 	require.Equal(t, int64(3), to.Epoch)
 }

@@ -186,7 +186,7 @@ func (t *own) goOn(ctx context.Context, n *wire.Node) error {
 		return t.cl.StartNode(ctx, n)
 	case "async", "sync":
 		i := slices.IndexFunc(t.cl.Nodes, func(o *wire.Node) bool { return o != n })
-		return t.mqadmin(ctx, "promote", "-n", t.cl.NameServer, "-b", t.cl.Nodes[i].Addr, "--acceptLoss")
+		return t.mqadmin(ctx, "promote", "-n", t.cl.NameServer, "-b", t.cl.Nodes[i].Addr, "--accept-loss")
 	}
 	return nil
 }

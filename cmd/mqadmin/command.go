@@ -39,7 +39,7 @@ type family struct {
 
 func families() []family {
 	return []family{
-		{"cluster", "Clusters and brokers:", slices.Concat(clusterCommands(), brokerCommands())},
+		{"cluster", "Clusters and brokers:", slices.Concat(clusterCommands(), brokerCommands(), replicaCommands())},
 		{"namesrv", "Name servers:", namesrvCommands()},
 		{"topic", "Topics:", slices.Concat(topicCommands(), topicInfoCommands())},
 		{"group", "Consumer groups, producers and offsets:", slices.Concat(groupCommands(), consumerCommands(), offsetCommands())},
@@ -76,7 +76,14 @@ func newClusterCmd(c command, group string, stdout, stderr io.Writer) *cobra.Com
 	f.StringVarP(&namesrv, "namesrv-addr", "n", os.Getenv("NAMESRV_ADDR"), "name servers, `host:port;host:port` (default $NAMESRV_ADDR, else "+defaultNamesrv+")")
 	f.Lookup("namesrv-addr").DefValue = ""
 	f.BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+	if f.words != nil {
+		cmd.Use += " " + strings.Join(f.words, "|")
+		cmd.Args, cmd.ValidArgs = f.oneWord, f.words
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if f.words != nil {
+			f.word = args[0]
+		}
 		if err := f.check(cmd.CommandPath()); err != nil {
 			return err
 		}
@@ -107,11 +114,27 @@ func noArgs(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// oneWord refuses anything but one of the words.
+func (f *flags) oneWord(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 || !slices.Contains(f.words, args[0]) {
+		return usage("say one of %s: see %s --help", strings.Join(f.words, ", "), cmd.CommandPath())
+	}
+	return nil
+}
+
+// choice declares a word, before or behind the flags, that says what to do.
+func (f *flags) choice(words ...string) *string {
+	f.words = words
+	return &f.word
+}
+
 // flags declares the flags of one command, and knows which of them must be given.
 type flags struct {
 	*pflag.FlagSet
 	required []string
 	oneOf    [][]string
+	words    []string // one of which must be said
+	word     string
 }
 
 func (f *flags) text(name, letter, value, usage string) *string {

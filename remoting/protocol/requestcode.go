@@ -175,6 +175,12 @@ const (
 	RequestPollingInfo                          RequestCode = 200055 // POLLING_INFO
 	RequestPopRollback                          RequestCode = 200056 // POP_ROLLBACK
 	RequestBatchAckMessage                      RequestCode = 200151 // BATCH_ACK_MESSAGE
+
+	// Ours, which Apache does not have.
+	RequestPromoteReplica RequestCode = 930001 // PROMOTE_REPLICA
+	RequestTransferLeader RequestCode = 930002 // TRANSFER_LEADER
+	RequestChangeMember   RequestCode = 930003 // CHANGE_MEMBER
+	RequestMergeOffsets   RequestCode = 930004 // MERGE_CONSUMER_OFFSET
 )
 
 var requestCodeNames = map[RequestCode]string{
@@ -300,6 +306,10 @@ var requestCodeNames = map[RequestCode]string{
 	RequestNotifyMinBrokerIDChange:              "NOTIFY_MIN_BROKER_ID_CHANGE",
 	RequestExchangeBrokerHAInfo:                 "EXCHANGE_BROKER_HA_INFO",
 	RequestGetBrokerHAStatus:                    "GET_BROKER_HA_STATUS",
+	RequestPromoteReplica:                       "PROMOTE_REPLICA",
+	RequestTransferLeader:                       "TRANSFER_LEADER",
+	RequestChangeMember:                         "CHANGE_MEMBER",
+	RequestMergeOffsets:                         "MERGE_CONSUMER_OFFSET",
 	RequestResetMasterFlushOffset:               "RESET_MASTER_FLUSH_OFFSET",
 	RequestControllerAlterSyncStateSet:          "CONTROLLER_ALTER_SYNC_STATE_SET",
 	RequestControllerElectMaster:                "CONTROLLER_ELECT_MASTER",

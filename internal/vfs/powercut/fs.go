@@ -278,7 +278,7 @@ func (x *cutFile) save(rs []record, off, n int64) ([]record, error) {
 			}
 			if old == nil {
 				old = vfs.AlignedBuffer(pageBytes) // the file may be open with ODirect
-				if _, err := x.File.ReadAt(old, page*pageBytes); err != nil && !errors.Is(err, io.EOF) {
+				if _, err := x.ReadAt(old, page*pageBytes); err != nil && !errors.Is(err, io.EOF) {
 					return nil, err
 				}
 			}

@@ -1,0 +1,114 @@
+package broker
+
+import (
+	"net"
+	"path"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"rmq/remoting/protocol"
+	"rmq/replication"
+)
+
+// freeAddr is an address of loopback that nobody listens on.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { require.NoError(t, l.Close()) }()
+	return l.Addr().String()
+}
+
+func portOf(t *testing.T, addr string) string {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	require.NoError(t, err)
+	return port
+}
+
+// Proves on a master and its slave that offsets committed at the slave come back to the master, and that a
+// slave is promoted on request: not while messages may be lost, unless that is accepted; that it tells what
+// it did, and takes messages then.
+func TestPairChanges(t *testing.T) {
+	dir, ha := t.TempDir(), freeAddr(t)
+	master := startBroker(t, Options{Settings: settings(t, path.Join(dir, "m"), "brokerRole=SYNC_MASTER", "haListenPort="+portOf(t, ha))})
+	slave := startBroker(t, Options{Settings: settings(t, path.Join(dir, "s"), "brokerRole=SLAVE", "brokerId=1", "haListenPort="+portOf(t, freeAddr(t)), "haMasterAddress="+ha)})
+	require.Eventually(t, func() bool {
+		peers := master.store.Status().Peers
+		return len(peers) == 1 && peers[0].InSync
+	}, 20*time.Second, 5*time.Millisecond)
+	m, s := connect(t, master), connect(t, slave)
+	m.require(m.call(topicRequest("T")), protocol.ResponseSuccess)
+	for i := range 3 {
+		m.require(m.send("T", 0, strconv.Itoa(i)), protocol.ResponseSuccess)
+	}
+	require.Eventually(t, func() bool { return slave.Topics.Get("T") != nil && slave.store.Dispatched() == master.store.Max() }, 20*time.Second, 5*time.Millisecond)
+	slave.Offsets.Commit([]byte("g"), []byte("T"), 0, 2)
+	require.Eventually(t, func() bool {
+		at, ok := master.Offsets.Query([]byte("g"), []byte("T"), 0)
+		return ok && at == 2 && len(slave.Offsets.locals()) == 0
+	}, 20*time.Second, 5*time.Millisecond)
+
+	require.Contains(t, m.require(m.call(request(protocol.RequestPromoteReplica)), protocol.ResponseSystemError), "leads already")
+	require.Contains(t, m.require(m.call(request(protocol.RequestTransferLeader)), protocol.ResponseSystemError), "promote a slave")
+	s.require(s.call(request(protocol.RequestMergeOffsets)), protocol.ResponseServiceNotAvailable)
+	require.NoError(t, stopBroker(master))
+	resp := s.call(request(protocol.RequestPromoteReplica, "acceptLoss", "true"))
+	s.require(resp, protocol.ResponseSuccess)
+	var did protocol.PromoteResponse
+	require.NoError(t, protocol.DecodeExt(resp, &did))
+	require.Positive(t, did.Epoch)
+	require.Equal(t, slave.store.Max(), did.End)
+	require.Zero(t, did.MayLose)
+	awaitRole(t, slave, true)
+	s.require(s.call(sendRequest("T", 0, "after")), protocol.ResponseSlaveNotAvailable) // it leads in the mode of its master
+}
+
+// Proves on a group of three that leadership goes where an operator wants it, that a node that does not lead
+// says who does, and that a member is taken out.
+func TestGroupChanges(t *testing.T) {
+	dir := t.TempDir()
+	var peers string
+	for i := range 3 {
+		peers += "n" + strconv.Itoa(i) + "-" + freeAddr(t) + ";"
+	}
+	nodes := make([]*Broker, 3)
+	for i := range nodes {
+		id := "n" + strconv.Itoa(i)
+		nodes[i] = startBroker(t, Options{Settings: settings(t, path.Join(dir, id), "enableDLegerCommitLog=true", "dLegerGroup=g", "dLegerSelfId="+id, "dLegerPeers="+peers[:len(peers)-1])})
+	}
+	leader := func() (at int) {
+		require.Eventually(t, func() bool {
+			for at = range nodes {
+				if nodes[at].leads.Load() {
+					return true
+				}
+			}
+			return false
+		}, 30*time.Second, 5*time.Millisecond)
+		return at
+	}
+	old := leader()
+	next := (old + 1) % 3
+	p := connect(t, nodes[old])
+	p.require(p.call(request(protocol.RequestTransferLeader, "peer", "n"+strconv.Itoa(next))), protocol.ResponseSuccess)
+	require.Eventually(t, func() bool { return nodes[next].leads.Load() && nodes[old].store.Status().Role == replication.Follower }, 30*time.Second, 5*time.Millisecond)
+	remark := p.require(p.call(request(protocol.RequestTransferLeader)), protocol.ResponseServiceNotAvailable)
+	require.Contains(t, remark, nodes[next].conf().clientAddr())
+	require.Contains(t, p.require(p.call(request(protocol.RequestPromoteReplica)), protocol.ResponseSystemError), "transferLeader")
+
+	p = connect(t, nodes[next])
+	change := func(pairs ...string) *protocol.Command {
+		return p.call(request(protocol.RequestChangeMember, pairs...))
+	}
+	require.Contains(t, p.require(change("action", "burn", "peer", "n1"), protocol.ResponseInvalidParameter), "add, promote or remove")
+	require.Contains(t, p.require(change("action", "add", "peer", "n7", "addr", "nowhere"), protocol.ResponseInvalidParameter), "host:port")
+	p.require(change("action", "promote", "peer", "n9"), protocol.ResponseSystemError)
+	p.require(change("action", "remove", "peer", "n"+strconv.Itoa(old)), protocol.ResponseSuccess)
+	require.Eventually(t, func() bool { return len(nodes[next].store.Status().Peers) == 1 }, 30*time.Second, 5*time.Millisecond)
+	p.require(p.call(topicRequest("T")), protocol.ResponseSuccess)
+	p.require(p.send("T", 0, "goes on"), protocol.ResponseSuccess)
+}

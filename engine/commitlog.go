@@ -712,8 +712,8 @@ func (l *CommitLog) runSyncer(ctx context.Context) error {
 		case <-l.flushKick:
 		}
 		for l.flushed.Load() < l.written.Load() {
-			if l.flushWritten() != nil {
-				return nil // the store is poisoned; whoever waits has been told
+			if err := l.flushWritten(); err != nil {
+				return nil //nolint:nilerr // the store is poisoned; whoever waits has been told
 			}
 		}
 	}

@@ -207,7 +207,7 @@ func (l *lagTable) text(p *page) {
 }
 
 func brokerConsumeStats(f *flags) action {
-	addr := f.needAddress("broker-addr", "b", "the broker's `host:port`")
+	addr := f.needAddress("broker-addr", "the broker's `host:port`")
 	timeout := f.number("timeout-millis", "t", 50_000, "how long the broker may take, in milliseconds")
 	level := f.number("level", "l", 0, "only queues that are at least so many messages behind")
 	ordered := f.truth("order", "o", false, "only groups that consume orderly")

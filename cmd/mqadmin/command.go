@@ -173,9 +173,9 @@ func (f *flags) address(name, letter, usage string) *string {
 }
 
 // needAddress declares one that must be given.
-func (f *flags) needAddress(name, letter, usage string) *string {
+func (f *flags) needAddress(name, usage string) *string {
 	f.required = append(f.required, name)
-	return f.address(name, letter, usage+" (required)")
+	return f.address(name, "b", usage+" (required)")
 }
 
 // flag declares a flag without a value.

@@ -270,7 +270,7 @@ func producerConnection(f *flags) action {
 }
 
 func producers(f *flags) action {
-	addr := f.needAddress("broker", "b", "the broker's `host:port`")
+	addr := f.needAddress("broker", "the broker's `host:port`")
 	return func(ctx context.Context, t *tool) (any, error) {
 		table, err := t.admin.Producers(ctx, *addr)
 		if err != nil {

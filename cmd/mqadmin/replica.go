@@ -138,7 +138,7 @@ type changedAt struct {
 func (d changedAt) text(p *page) { p.line("%s at %s success", d.Did, d.Broker) }
 
 func transferLeader(f *flags) action {
-	addr := f.needAddress("broker-addr", "b", "any member of the group, a `host:port`")
+	addr := f.needAddress("broker-addr", "any member of the group, a `host:port`")
 	peer := f.text("peer", "p", "", "the member that shall lead, n0 for instance; else who is furthest")
 	return func(ctx context.Context, t *tool) (any, error) {
 		leader, err := leaderOf(ctx, t, *addr)
@@ -154,7 +154,7 @@ func transferLeader(f *flags) action {
 
 func raftPeer(f *flags) action {
 	do := f.choice("add", "promote", "remove")
-	addr := f.needAddress("broker-addr", "b", "any member of the group, a `host:port`")
+	addr := f.needAddress("broker-addr", "any member of the group, a `host:port`")
 	peer := f.need("peer", "p", "the member, n3 for instance")
 	at := f.text("peer-addr", "l", "", "to add: `host:port` of its log, as in dLegerPeers")
 	return func(ctx context.Context, t *tool) (any, error) {
@@ -203,7 +203,7 @@ func (r promoted) text(p *page) {
 }
 
 func promote(f *flags) action {
-	addr := f.needAddress("broker-addr", "b", "the slave, a `host:port`")
+	addr := f.needAddress("broker-addr", "the slave, a `host:port`")
 	loss := f.flag("accept-loss", "f", "even if acknowledged messages may be lost")
 	return func(ctx context.Context, t *tool) (any, error) {
 		r, err := t.admin.Promote(ctx, *addr, *loss)

@@ -165,7 +165,7 @@ func perBroker(ctx context.Context, t *tool, addrs func(context.Context, *tool) 
 
 // cleanAction has brokers clean up: one, those of a cluster, or all.
 func cleanAction(f *flags, what string, call func(*client.Admin, context.Context, string) error) action {
-	addr := f.address("broker-addr", "b", "only the broker at this `host:port`")
+	addr := f.address("broker-addr", "only the broker at this `host:port`")
 	cluster := f.text("cluster", "c", "", "only the brokers of this cluster (default: of all)")
 	return func(ctx context.Context, t *tool) (any, error) {
 		addrs := func(ctx context.Context, t *tool) ([]string, error) {

@@ -165,17 +165,17 @@ func (f *flags) needQueue(name, letter string) *int32 {
 	return f.Int32P(name, letter, 0, "number of the queue (required)")
 }
 
-// address declares the address of a broker.
-func (f *flags) address(name, letter, usage string) *string {
+// address declares -b, the address of a broker.
+func (f *flags) address(name, usage string) *string {
 	var v string
-	f.VarP((*address)(&v), name, letter, usage)
+	f.VarP((*address)(&v), name, "b", usage)
 	return &v
 }
 
 // needAddress declares one that must be given.
 func (f *flags) needAddress(name, usage string) *string {
 	f.required = append(f.required, name)
-	return f.address(name, "b", usage+" (required)")
+	return f.address(name, usage+" (required)")
 }
 
 // flag declares a flag without a value.

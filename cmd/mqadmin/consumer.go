@@ -225,7 +225,7 @@ func (g *groupMembers) text(p *page) {
 
 func consumerConnection(f *flags) action {
 	group := f.need("consumer-group", "g", "name of the group")
-	addr := f.address("broker-addr", "b", "ask the broker at this `host:port` (default: one that knows the group)")
+	addr := f.address("broker-addr", "ask the broker at this `host:port` (default: one that knows the group)")
 	return func(ctx context.Context, t *tool) (any, error) {
 		cc, err := membersOf(ctx, t, *addr, *group)
 		if err != nil {

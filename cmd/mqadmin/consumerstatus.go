@@ -159,7 +159,7 @@ func sameSubscriptions(a, b []protocol.SubscriptionData) bool {
 func consumerStatus(f *flags) action {
 	group := f.need("consumer-group", "g", "name of the group")
 	id := f.text("client-id", "i", "", "only this member, and print all that it says")
-	addr := f.address("broker-addr", "b", "ask by way of the broker at this `host:port`")
+	addr := f.address("broker-addr", "ask by way of the broker at this `host:port`")
 	stacks := f.flag("jstack", "s", "with the stacks of its goroutines or threads")
 	return func(ctx context.Context, t *tool) (any, error) {
 		cc, err := membersOf(ctx, t, *addr, *group)

@@ -363,7 +363,7 @@ func queryCq(f *flags) action {
 	queue := f.needQueue("queue", "q")
 	index := f.needNumber("index", "i", "first entry")
 	count := f.Int32P("count", "c", 10, "how many entries")
-	addr := f.address("broker", "b", "the broker's `host:port` (default: one that has the topic)")
+	addr := f.address("broker", "the broker's `host:port` (default: one that has the topic)")
 	group := f.text("consumer", "g", "", "say whether they match this group's subscription")
 	return func(ctx context.Context, t *tool) (any, error) {
 		if *addr == "" {

@@ -65,7 +65,7 @@ func resetOffsetByTime(f *flags) action {
 	at := f.need("timestamp", "s", "now, -1 for the end, milliseconds since 1970, or like 2026-01-31#23:59:59:000")
 	force := f.truth("force", "f", true, "also where that is forwards")
 	queue := f.Int32P("queue", "q", -1, "only this queue, of the broker -b")
-	broker := f.address("broker", "b", "with -q: `host:port` of its broker")
+	broker := f.address("broker", "with -q: `host:port` of its broker")
 	offset := f.number("offset", "o", -1, "with -q: this offset instead of a time")
 	f.ignored("cluster", "c", "a topic's brokers are found by its name")
 	return func(ctx context.Context, t *tool) (any, error) {

@@ -79,7 +79,7 @@ func askNode(ctx context.Context, t *tool, addr string) (replication.Status, err
 }
 
 func raftStatus(f *flags) action {
-	addr := f.address("broker-addr", "b", "ask the broker at this `host:port` only")
+	addr := f.address("broker-addr", "ask the broker at this `host:port` only")
 	cluster := f.text("cluster-name", "c", "", "only this cluster")
 	return func(ctx context.Context, t *tool) (any, error) {
 		var addrs []string

@@ -5,6 +5,6 @@
 // names its group and epoch. On the same port stands the wire of Apache RocketMQ's default HA service
 // (org.apache.rocketmq.store.ha.DefaultHAService), both ways, so that a cluster can be moved over.
 //
-// What is promised, and why it is built this way: DESIGN.md beside this file. The bytes:
+// What is promised: docs/DURABILITY.md; why it is built this way: replication/DESIGN.md; the bytes:
 // docs/format/ha-stream.md.
 package ha

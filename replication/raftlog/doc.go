@@ -3,5 +3,5 @@
 //
 // One raft entry is one frame, one frame is one batch of messages, and a frame stands in the segments
 // of the [engine.Store] as the messages of any other log do, 64 bytes in front of each batch. Payload
-// is written once a node. See DESIGN.md and docs/format/raftlog.md.
+// is written once a node. See replication/DESIGN.md and docs/format/raftlog.md.
 package raftlog

@@ -1,7 +1,6 @@
 package broker
 
 import (
-	"net"
 	"path"
 	"strconv"
 	"testing"
@@ -13,29 +12,13 @@ import (
 	"rmq/replication"
 )
 
-// freeAddr is an address of loopback that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
-	return l.Addr().String()
-}
-
-func portOf(t *testing.T, addr string) string {
-	t.Helper()
-	_, port, err := net.SplitHostPort(addr)
-	require.NoError(t, err)
-	return port
-}
-
 // Proves on a master and its slave that offsets committed at the slave come back to the master, and that a
 // slave is promoted on request: not while messages may be lost, unless that is accepted; that it tells what
 // it did, and takes messages then.
 func TestPairChanges(t *testing.T) {
-	dir, ha := t.TempDir(), freeAddr(t)
-	master := startBroker(t, Options{Settings: settings(t, path.Join(dir, "m"), "brokerRole=SYNC_MASTER", "haListenPort="+portOf(t, ha))})
-	slave := startBroker(t, Options{Settings: settings(t, path.Join(dir, "s"), "brokerRole=SLAVE", "brokerId=1", "haListenPort="+portOf(t, freeAddr(t)), "haMasterAddress="+ha)})
+	dir, ha := t.TempDir(), strconv.Itoa(ports(t))
+	master := startBroker(t, Options{Settings: settings(t, path.Join(dir, "m"), "brokerRole=SYNC_MASTER", "haListenPort="+ha)})
+	slave := startBroker(t, Options{Settings: settings(t, path.Join(dir, "s"), "brokerRole=SLAVE", "brokerId=1", "haMasterAddress=127.0.0.1:"+ha)})
 	require.Eventually(t, func() bool {
 		peers := master.store.Status().Peers
 		return len(peers) == 1 && peers[0].InSync
@@ -73,7 +56,7 @@ func TestGroupChanges(t *testing.T) {
 	dir := t.TempDir()
 	var peers string
 	for i := range 3 {
-		peers += "n" + strconv.Itoa(i) + "-" + freeAddr(t) + ";"
+		peers += "n" + strconv.Itoa(i) + "-127.0.0.1:" + strconv.Itoa(ports(t)) + ";"
 	}
 	nodes := make([]*Broker, 3)
 	for i := range nodes {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"strings"
@@ -22,19 +23,15 @@ import (
 func ports(tb testing.TB) int {
 	tb.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(tb, err)
-		port := l.Addr().(*net.TCPAddr).Port
-		for _, other := range []int{port - 2, port + 2} { // the fast port, and that of replication, where outgoing connections have none
-			var more net.Listener
-			if err == nil {
-				if more, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", other)); err == nil {
-					_ = more.Close()
-				}
+		port := 12_000 + rand.IntN(20_000) // below those that the kernel gives to outgoing connections
+		free := true
+		for _, p := range []int{port, port - 2, port + 2} { // its own, the fast one, that of replication
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+			if free = free && err == nil; err == nil {
+				_ = l.Close()
 			}
 		}
-		_ = l.Close()
-		if err == nil {
+		if free {
 			return port
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -81,11 +82,16 @@ func freePort(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	for _, name := range args {
 		for ts.Getenv(name) == "" {
-			l := listen(0)
-			defer l.Close()
-			port := l.Addr().(*net.TCPAddr).Port
-			if fast := listen(port - 2); fast != nil {
-				defer fast.Close()
+			// Below those that the kernel gives to outgoing connections.
+			port := 12_000 + rand.IntN(20_000)
+			all := []net.Listener{listen(port), listen(port - 2), listen(port + 1)} // its own, the fast one, that of replication
+			free := !slices.Contains(all, nil)
+			for _, l := range all {
+				if l != nil {
+					defer l.Close()
+				}
+			}
+			if free {
 				ts.Setenv(name, strconv.Itoa(port))
 			}
 		}

@@ -65,7 +65,7 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			shm := filepath.Join("/dev/shm", "rmqbench-test-"+strconv.Itoa(os.Getpid()))
+			shm := filepath.Join("/dev/shm", "rmqbench-test-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(env.WorkDir))
 			env.Setenv("SHM", shm)
 			env.Defer(func() { _ = os.RemoveAll(shm) }) // normally gone already
 			return nil

@@ -35,6 +35,13 @@ func TestPairChanges(t *testing.T) {
 		return ok && at == 2 && len(slave.Offsets.locals()) == 0
 	}, 20*time.Second, 5*time.Millisecond)
 
+	text := scrape(master)
+	require.Contains(t, text, `mode="sync",node_id="broker-a",node_type="broker",role="leader"} 1`)
+	for _, name := range []string{"rmq_replication_lag_bytes", "rmq_replication_quiet_seconds", "rmq_replication_sent_bytes_total"} {
+		require.Regexp(t, `\n`+name+`{[^}]*peer="broker-a:1"`, text)
+	}
+	require.Contains(t, scrape(slave), `role="follower"} 0`)
+
 	require.Contains(t, m.require(m.call(request(protocol.RequestPromoteReplica)), protocol.ResponseSystemError), "leads already")
 	require.Contains(t, m.require(m.call(request(protocol.RequestTransferLeader)), protocol.ResponseSystemError), "promote a slave")
 	s.require(s.call(request(protocol.RequestMergeOffsets)), protocol.ResponseServiceNotAvailable)

@@ -255,7 +255,7 @@ func (b *Broker) start(ctx context.Context) (err error) {
 		b.log.Info("no name server is configured: clients find this broker by its address only")
 	}
 	b.log.Info("broker started", "name", c.BrokerName, "cluster", c.BrokerClusterName, "addr", c.address(c.BrokerIP1, c.ListenPort),
-		"store", c.StoreDir(), "took", b.clock().Sub(b.booted))
+		"store", c.StoreDir(), "replication", b.roles.newest().Mode, "powerCutMayTakeBytes", b.store.Stats().MaxUnflushed, "took", b.clock().Sub(b.booted))
 	return nil
 }
 

@@ -16,6 +16,8 @@ import (
 	"rmq/engine"
 	"rmq/internal/config"
 	"rmq/internal/vfs"
+	"rmq/replication"
+	"rmq/replication/ha"
 )
 
 // onHost loads text as if on a host of known name and address, with env set.
@@ -359,6 +361,42 @@ func TestConfigReplicationNotices(t *testing.T) {
 			require.GreaterOrEqual(t, c.InSyncReplicas, 2)
 		}
 	}
+}
+
+// Proves that every key about slaves reaches the replication, the rate only where it is asked for.
+func TestPairOptions(t *testing.T) {
+	s, _, err := onHost(`
+brokerClusterName=c
+brokerName=b
+brokerRole=SYNC_MASTER
+haListenPort=20912
+haMasterAddress=10.0.0.2:10912
+haSendHeartbeatInterval=11
+haHousekeepingInterval=12
+haTransferBatchSize=8K
+haMaxGapNotInSync=13M
+haFlowControlEnable=true
+maxHaTransferByteInSecond=14M
+inSyncReplicas=3
+minInSyncReplicas=2
+haStrict=true
+haStockPeers=10.0.0.7;10.1.0.0/16
+slaveTimeout=15
+`)
+	require.NoError(t, err)
+	want := ha.Options{
+		Mode: replication.Sync, ID: "b:0", Cluster: "c/b", Listen: ":20912", Advertise: "10.0.0.1:20912", Client: "10.0.0.1:10911", Master: "10.0.0.2:10912",
+		InSyncReplicas: 3, MinInSyncReplicas: 2, Strict: true, SlaveTimeout: 15 * time.Millisecond, MaxLag: 13 << 20, StockBeat: 11 * time.Millisecond,
+		Housekeeping: 12 * time.Millisecond, StockPeers: []string{"10.0.0.7", "10.1.0.0/16"}, StockBatch: 8 << 10, RateLimit: 14 << 20,
+	}
+	require.Equal(t, want, s.Get().pairOptions(engine.Options{}))
+
+	s, _, err = onHost("brokerRole=SLAVE\nbrokerId=1\nmaxHaTransferByteInSecond=14M")
+	require.NoError(t, err)
+	o := s.Get().pairOptions(engine.Options{})
+	require.True(t, o.Slave)
+	require.Equal(t, replication.Async, o.Mode)
+	require.Zero(t, o.RateLimit)
 }
 
 // Proves that a directory which holds a store of another kind is refused with what to do, and stays as it is.

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"rmq/remoting/protocol"
+	"rmq/replication"
 )
 
 // maxSeries bounds the series of one metric, as metricsOtelCardinalityLimit does by default.
@@ -52,6 +53,12 @@ var (
 
 	descPosition   = desc("rmq_log_position_bytes", "How far the log is: appended, written, flushed, ackable, visible, dispatched.", "mark")
 	descMaxLoss    = desc("rmq_log_max_unflushed_bytes", "W: what a power cut may take of acked messages, 0 under SYNC_FLUSH.")
+	descLeads      = desc("rmq_replication_leads", "1 while this node leads, 0 while it does not.", "mode", "role")
+	descEpoch      = desc("rmq_replication_epoch", "HA epoch or raft term.")
+	descConfirm    = desc("rmq_replication_confirm_bytes", "End of what readers may see.")
+	descPeerLag    = desc("rmq_replication_lag_bytes", "How far a replica is behind this leader's log: L, what the loss of this machine may take of acked messages where acks do not wait for replicas.", "peer", "in_sync")
+	descPeerQuiet  = desc("rmq_replication_quiet_seconds", "Since a replica was heard of last; -1: not connected.", "peer")
+	descPeerOut    = desc("rmq_replication_sent_bytes_total", "Bytes sent to a replica.", "peer")
 	descFlushes    = desc("rmq_log_flushes_total", "Syncs of the log.")
 	descFlushTime  = desc("rmq_log_flush_seconds_total", "Time spent in syncs of the log.")
 	descWrites     = desc("rmq_log_writes_total", "Calls that wrote to the log.")
@@ -98,6 +105,7 @@ func (b *Broker) Collect(ch chan<- prometheus.Metric) {
 	m.clients()
 	m.lag()
 	m.storage()
+	m.replicas()
 	m.queues()
 }
 
@@ -293,6 +301,27 @@ func (m collection) storage() {
 	m.ch <- prometheus.MustNewConstMetric(descFlushTime, prometheus.CounterValue, time.Duration(s.FlushNanos).Seconds())
 	m.counter(descWrites, s.Writes)
 	m.counter(descStalls, s.Stalls)
+}
+
+// replicas are this node among the others that hold its log.
+func (m collection) replicas() {
+	st := m.store.Status()
+	leads := 0.0
+	if st.Role == replication.Leader {
+		leads = 1
+	}
+	m.gauge(descLeads, leads, st.Mode.String(), st.Role.String())
+	m.gauge(descEpoch, float64(st.Epoch))
+	m.gauge(descConfirm, float64(st.Confirm))
+	for _, p := range st.Peers {
+		m.gauge(descPeerLag, float64(p.LagBytes), p.ID, boolText(p.InSync))
+		quiet := p.Quiet.Seconds()
+		if p.Quiet < 0 {
+			quiet = -1
+		}
+		m.gauge(descPeerQuiet, quiet, p.ID)
+		m.counter(descPeerOut, p.BytesOut, p.ID)
+	}
 }
 
 // metricQueues are the executors by the names that Apache gives them in metrics. Those without one here

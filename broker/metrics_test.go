@@ -47,6 +47,7 @@ func TestMetrics(t *testing.T) {
 		`rocketmq_processor_watermark{` + at + `,processor="send"} 0`,
 		`rocketmq_rpc_latency_count{cluster="DefaultCluster",is_long_polling="false",` + at[25:] + `,protocol_type="remoting",request_code="heart_beat",response_code="success",result="success"} 1`,
 		`rocketmq_broker_permission{` + at + `} 6`,
+		`rmq_replication_leads{` + at[:24] + `,mode="async",` + at[25:] + `,role="leader"} 1`,
 	} {
 		require.Contains(t, text, want)
 	}
@@ -54,7 +55,8 @@ func TestMetrics(t *testing.T) {
 		"rocketmq_topic_number", "rocketmq_consumer_group_number", "rocketmq_throughput_in_total", "rocketmq_throughput_out_total",
 		"rocketmq_consumer_lag_latency", "rocketmq_consumer_inflight_messages", "rocketmq_consumer_queueing_latency", "rocketmq_consumer_ready_messages",
 		"rocketmq_storage_size", "rocketmq_storage_flush_behind_bytes", "rocketmq_storage_dispatch_behind_bytes", "rocketmq_storage_message_reserve_time",
-		"rmq_log_position_bytes", "rmq_log_max_unflushed_bytes", "rmq_processor_queue_wait_seconds", "process_resident_memory_bytes",
+		"rmq_log_position_bytes", "rmq_log_max_unflushed_bytes", "rmq_replication_epoch",
+		"rmq_replication_confirm_bytes", "rmq_processor_queue_wait_seconds", "process_resident_memory_bytes",
 	} {
 		require.Contains(t, text, "\n"+name, name)
 	}

@@ -120,17 +120,27 @@ func (b *Broker) openGroup(ctx context.Context, c *Config, o engine.Options, eve
 
 // openPair opens a log that slaves follow, or that follows a master.
 func (b *Broker) openPair(ctx context.Context, c *Config, o engine.Options, events replication.Events) (Store, error) {
+	po := c.pairOptions(o)
+	po.Events, po.Logger, po.Rebooted, po.Dial = events, b.log, b.o.Rebooted, b.o.Dial
+	return ha.Open(ctx, po)
+}
+
+// pairOptions are those of a log that is no group's, over the options of its store.
+func (c *Config) pairOptions(o engine.Options) ha.Options {
 	mode := replication.Async
 	if c.BrokerRole == roleSyncMaster {
 		mode = replication.Sync
 	}
-	return ha.Open(ctx, ha.Options{
+	po := ha.Options{
 		Engine: o, Mode: mode, Slave: c.BrokerRole == roleSlave, ID: fmt.Sprintf("%s:%d", c.BrokerName, c.BrokerID), Cluster: c.BrokerClusterName + "/" + c.BrokerName,
 		Listen: net.JoinHostPort(c.BindAddress, strconv.Itoa(c.HAListenPort)), Advertise: net.JoinHostPort(c.BrokerIP1, strconv.Itoa(c.HAListenPort)), Client: c.clientAddr(),
 		Master: c.HAMasterAddress, InSyncReplicas: c.InSyncReplicas, MinInSyncReplicas: c.MinInSync, Strict: c.HAStrict, SlaveTimeout: c.SlaveTimeout,
 		MaxLag: int64(c.HAMaxGap), StockBeat: c.HAHeartbeat, Housekeeping: c.HAHousekeeping, StockPeers: c.HAStockPeers, StockBatch: int(c.HATransferBatch),
-		Events: events, Logger: b.log, Rebooted: b.o.Rebooted, Dial: b.o.Dial,
-	})
+	}
+	if c.HAFlowControl {
+		po.RateLimit = int64(c.HAMaxBytesPerSec)
+	}
+	return po
 }
 
 // followPeriod is how often a slave that knows no master asks the name servers for one.

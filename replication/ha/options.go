@@ -49,9 +49,9 @@ type Options struct {
 	StockBeat    time.Duration `prop:"haSendHeartbeatInterval"` // 0: 5 s; of the stock wire
 	Housekeeping time.Duration `prop:"haHousekeepingInterval"`  // 0: 20 s; a silent connection is closed
 
-	StockPeers []string `prop:"haStockPeers"`        // addresses or prefixes from which Apache slaves are admitted
-	StockBatch int      `prop:"haTransferBatchSize"` // 0: 32 KiB; of a frame to them
-	RateLimit  int64    `prop:"haMaxBytesPerSecond"` // to all slaves together; 0: none
+	StockPeers []string `prop:"haStockPeers"`              // addresses or prefixes from which Apache slaves are admitted
+	StockBatch int      `prop:"haTransferBatchSize"`       // 0: 32 KiB; of a frame to them
+	RateLimit  int64    `prop:"maxHaTransferByteInSecond"` // to all slaves together; 0: none
 	HoldBytes  int64    // 0: 16 GiB; retention waits for a connected slave so far behind at most
 
 	// Rebooted makes an unclean start count as one after a power cut, whatever the boot id says. For tests.

@@ -67,6 +67,19 @@ func TestSync(t *testing.T) {
 	}
 }
 
+// Proves that what goes over the rate has to wait, and that without a rate nothing does.
+func TestPace(t *testing.T) {
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	capped := pace{perSecond: 1000}
+	require.NoError(t, capped.take(done, 3_600_000)) // an hour's worth, which is sent at once
+	require.ErrorIs(t, capped.take(done, 1), context.Canceled)
+	var free pace
+	for range 3 {
+		require.NoError(t, free.take(done, 1<<40))
+	}
+}
+
 // Proves that too few copies are refused before anything is stored, by minInSyncReplicas and by strict.
 func TestNotEnough(t *testing.T) {
 	for name, change := range map[string]func(*Options){

@@ -107,6 +107,12 @@ type memMetaLog struct {
 	err   error
 }
 
+func (m *memMetaLog) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.saves
+}
+
 func (m *memMetaLog) Load(name string, parse func(b []byte) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -72,7 +72,9 @@ func (r *Registrar) start(ctx context.Context) error {
 		return err
 	}
 	r.client = client
+	r.mu.Lock() // changes of topics may come already
 	r.targets, r.told, r.lost = map[string]*nameServer{}, make(chan struct{}), make(chan struct{}, 1)
+	r.mu.Unlock()
 	if r.lookup == nil {
 		r.lookup = net.DefaultResolver.LookupHost
 	}

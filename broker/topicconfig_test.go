@@ -249,12 +249,12 @@ func TestManagersHotPathAllocs(t *testing.T) {
 // gatedMetaLog holds saves of topics back while it is closed.
 type gatedMetaLog struct {
 	memMetaLog
-	gate chan struct{}
+	gate atomic.Pointer[chan struct{}]
 }
 
 func (m *gatedMetaLog) Save(name string, b []byte) error {
-	if name == topicsName && m.gate != nil {
-		<-m.gate
+	if gate := m.gate.Load(); name == topicsName && gate != nil {
+		<-*gate
 	}
 	return m.memMetaLog.Save(name, b)
 }
@@ -264,8 +264,9 @@ func TestNewTopicsShareWrites(t *testing.T) {
 	meta := &gatedMetaLog{memMetaLog: memMetaLog{docs: map[string][]byte{}}}
 	b := startBroker(t, Options{Settings: settings(t, t.TempDir()), Meta: meta})
 	p := connect(t, b)
-	meta.gate = make(chan struct{})
-	open := sync.OnceFunc(func() { close(meta.gate) })
+	gate := make(chan struct{})
+	meta.gate.Store(&gate)
+	open := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(open) // a broker with a save that hangs does not stop
 	const topics = 500
 	var answered sync.WaitGroup
@@ -290,10 +291,10 @@ func TestNewTopicsShareWrites(t *testing.T) {
 		})
 		return b.Topics.Get("T0") != nil && waiting+b.Topics.Len() >= topics
 	}, eventually, tick)
-	before := meta.saves
+	before := meta.count()
 	open()
 	answered.Wait()
-	require.LessOrEqual(t, meta.saves-before, 10)
+	require.LessOrEqual(t, meta.count()-before, 10)
 	require.NotNil(t, b.Topics.Get("T499"))
 }
 
@@ -302,8 +303,9 @@ func TestParkedSendsAreBounded(t *testing.T) {
 	meta := &gatedMetaLog{memMetaLog: memMetaLog{docs: map[string][]byte{}}}
 	b := startBroker(t, Options{Settings: settings(t, t.TempDir()), Meta: meta})
 	p := connect(t, b)
-	meta.gate = make(chan struct{})
-	open := sync.OnceFunc(func() { close(meta.gate) })
+	gate := make(chan struct{})
+	meta.gate.Store(&gate)
+	open := sync.OnceFunc(func() { close(gate) })
 	t.Cleanup(open)
 	const size = 1 << 20
 	n := int(b.maxSendBytes/size) * 3

@@ -337,7 +337,7 @@ func (s *Store) drop(ctx context.Context, visible, tail, pos int64) error {
 		return err
 	}
 	l.startAt(pos, pos, pos, pos)
-	l.alloc.Want(pos)
+	l.alloc.Restart(pos)
 	k.saved.Start, k.saved.Dispatched, k.saved.IndexEnd = pos, pos, -1
 	k.last = pos
 	return k.saveState(false)

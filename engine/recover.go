@@ -221,7 +221,8 @@ func (s *Store) scanStart(ctx context.Context, ld *loaded) (int64, error) {
 	low, high := files[0].Start(), files[len(files)-1].End()
 	if ld.state != nil {
 		low = max(low, ld.state.Start)
-		if ld.state.Flushed > high || ld.state.Flushed < low {
+		empty := ld.state.Flushed <= ld.state.Start // nothing was promised: perhaps the log was to begin anew elsewhere
+		if !empty && (ld.state.Flushed > high || ld.state.Flushed < low) {
 			return 0, &CorruptionError{Path: s.o.CommitLogDir, Offset: ld.state.Flushed,
 				What: fmt.Sprintf("the log was on disk up to %d but the segments span %d to %d: restore the missing ones, or repair the store into a copy", ld.state.Flushed, low, high)}
 		}

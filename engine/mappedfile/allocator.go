@@ -124,6 +124,11 @@ func (a *Allocator) Want(off int64) {
 	}
 }
 
+// Restart forgets what was wanted of a run that has begun anew, and asks for a file that holds off.
+func (a *Allocator) Restart(off int64) {
+	a.change(func() { a.want, a.urgent = off, -1 })
+}
+
 // Await returns when a file holds off. An urgent wait takes a file as soon as it can be used;
 // any other waits until it is filled. It returns the trouble that stands in the way, or the
 // error of ctx.

@@ -76,6 +76,12 @@ type Start struct {
 	Pos   int64  `json:"pos"` // where the first frame stands, or goes
 }
 
+// savedStart is a start as the file has it. Pending says that the log is to begin there and may not yet.
+type savedStart struct {
+	Start
+	Pending bool `json:"pending,omitempty"`
+}
+
 const (
 	// FormatRaft is the format of a store whose log is framed as this package does.
 	FormatRaft = "raft"
@@ -139,21 +145,21 @@ func (s *LogStore) open(ctx context.Context) error {
 		return err
 	}
 	s.side = newSidecar(fsys, dir, s.engine.Options().SegmentBytes)
-	var saved Start
+	var saved savedStart
 	if _, err := loadDoc(fsys, path.Join(s.dir, startName), &saved); err != nil {
 		return err
 	}
-	if err := s.find(saved); err != nil {
-		return err
-	}
-	s.hold = s.engine.Hold(s.Start().Pos)
-	_, last := s.side.bounds()
-	if saved.Index > last { // a restart was cut off
+	s.hold = s.engine.Hold(s.engine.Min())
+	if saved.Pending { // a restart was cut off
 		s.o.Logger.Warn("the log is made to begin behind the snapshot", "index", saved.Index)
-		if err := s.restart(ctx, saved); err != nil {
+		if err := s.restart(ctx, saved.Start); err != nil {
 			return err
 		}
 	}
+	if err := s.find(saved.Start); err != nil {
+		return err
+	}
+	s.hold.Move(s.Start().Pos)
 	commit, err := s.below(s.engine.Visible())
 	if err != nil {
 		return err
@@ -791,16 +797,23 @@ func (s *LogStore) Restart(ctx context.Context, snaps *SnapshotStore) error {
 	if err != nil {
 		return err
 	}
-	if err := saveDoc(s.engine.Options().FS, path.Join(s.dir, startName), start); err != nil {
+	if err := s.saveStart(start, true); err != nil {
 		return err
 	}
 	return s.restart(ctx, start)
+}
+
+func (s *LogStore) saveStart(start Start, pending bool) error {
+	return saveDoc(s.engine.Options().FS, path.Join(s.dir, startName), savedStart{start, pending})
 }
 
 func (s *LogStore) restart(ctx context.Context, start Start) error {
 	err := s.engine.Restart(ctx, start.Pos)
 	if err == nil {
 		err = s.side.restart(start.Index)
+	}
+	if err == nil {
+		err = s.saveStart(start, false)
 	}
 	if err != nil {
 		return fmt.Errorf("begin the log at %d, behind entry %d: %w", start.Pos, start.Index, err)

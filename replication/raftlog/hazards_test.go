@@ -25,6 +25,17 @@ import (
 // memory is a log in memory behind the transport: entries travel as their data.
 type memory struct{ *raft.InmemStore }
 
+// StoreLogs keeps copies: what comes off the wire lies in a buffer that is used again.
+func (m memory) StoreLogs(logs []*raft.Log) error {
+	var own []*raft.Log
+	for _, l := range logs {
+		c := *l
+		c.Data = bytes.Clone(l.Data)
+		own = append(own, &c)
+	}
+	return m.InmemStore.StoreLogs(own)
+}
+
 func (m memory) Frame(index, term uint64) (*engine.RawResult, error) {
 	var l raft.Log
 	if err := m.GetLog(index, &l); err != nil || l.Term != term {

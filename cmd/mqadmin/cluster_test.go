@@ -150,7 +150,9 @@ func (r *running) stopBroker(i int) error {
 	if b == nil {
 		return nil
 	}
-	return b.Shutdown(context.Background())
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return b.Shutdown(ctx)
 }
 
 func (r *running) stop() error {

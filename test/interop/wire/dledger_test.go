@@ -131,10 +131,10 @@ func (w *writer) end(t *testing.T) (acked map[string]string, failed []string) {
 // killed, and that nothing acked is missing afterwards; the logs of all three are equal once they have come to rest. The
 // group of Apache is the measure of the harness.
 func TestLedgerGroup(t *testing.T) {
+	if short() {
+		t.Skip("left out of the short form: clients wait for their next look at the routes")
+	}
 	for _, kinds := range []struct{ by, clients line }{{rmq, client49}, {rmq, client54}, {server54, client54}} {
-		if short() && (kinds.by != rmq || kinds.clients != client54) {
-			continue
-		}
 		t.Run(string(kinds.by)+" with "+string(kinds.clients), func(t *testing.T) { ledgerFailover(t, kinds.by, kinds.clients) })
 	}
 }

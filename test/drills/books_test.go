@@ -389,7 +389,7 @@ func (r *reader) forget(h *holding) {
 	defer r.mu.Unlock()
 	for id, seen := range r.seen {
 		for offset, s := range seen {
-			if offset >= int64(len(h.queues[id])) || !h.queues[id][offset].same(&s) {
+			if offset >= int64(len(h.queues[id])) || h.queues[id][offset] == nil || !h.queues[id][offset].same(&s) {
 				delete(seen, offset)
 			}
 		}

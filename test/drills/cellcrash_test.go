@@ -15,7 +15,7 @@ import (
 func init() {
 	plays["F01"] = play{do: killLeader, short: true}
 	plays["F02"] = play{do: killAtPoints, faulty: true}
-	plays["F03"] = play{do: killForGood, short: true}
+	plays["F03"] = play{do: killForGood}
 	plays["F04"] = play{do: killAll}
 	plays["F05"] = play{do: freezeLeader, scale: "frozen for 1.5 to 4 s of 5 to 60"}
 	plays["F06"] = play{do: freezeFollower, scale: "frozen for 1.5 to 4 s of 5 to 60"}

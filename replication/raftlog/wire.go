@@ -140,6 +140,9 @@ func parseAppend(b []byte) (*appendRequest, error) {
 		if size > len(frames) {
 			return nil, fmt.Errorf("%w: entry %d has %d bytes, %d are left", errWire, i, size, len(frames))
 		}
+		if kind := binary.BigEndian.Uint32(h[16:]); kind > uint32(raft.LogConfiguration) {
+			return nil, fmt.Errorf("%w: entry %d is of type %d", errWire, i, kind)
+		}
 		q.entries[i] = wireEntry{
 			index: binary.BigEndian.Uint64(h), term: binary.BigEndian.Uint64(h[8:]),
 			kind: raft.LogType(binary.BigEndian.Uint32(h[16:])), frame: frames[:size:size],

@@ -24,7 +24,7 @@ func newCheckpointFile(fsys vfs.FS, dir string) *checkpointFile {
 // load reads the page and the checksum of its bytes; zeros when there is no file, or one that is
 // too short to be whole.
 func (c *checkpointFile) load() (format.CheckpointPage, uint32, error) {
-	b, err := readAll(c.fs, c.path)
+	b, err := vfs.ReadFile(c.fs, c.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return format.CheckpointPage{}, 0, nil
 	}

@@ -69,7 +69,7 @@ func TestCutIsZeroed(t *testing.T) {
 			o.FS = faulty
 			_, err = Open(ctx, o)
 			require.ErrorIs(t, err, syscall.EIO, "the zeros may not be there")
-			before, err := readAll(img, name)
+			before, err := vfs.ReadFile(img, name)
 			require.NoError(t, err)
 			fsys := vfs.NewFaulty(img)
 			var cuts []*vfs.Heap // power cuts during recovery
@@ -88,21 +88,21 @@ func TestCutIsZeroed(t *testing.T) {
 			require.EqualValues(t, 2048, rep.End)
 			require.EqualValues(t, 3, rep.CutRecords)
 			require.Len(t, rep.Broken, 1)
-			kept, err := readAll(img, rep.Broken[0])
+			kept, err := vfs.ReadFile(img, rep.Broken[0])
 			require.NoError(t, err)
 			require.Len(t, kept, int(rep.CutBytes))
 			require.Equal(t, before[2048:2048+rep.CutBytes], kept)
 			for i, cut := range append(cuts, img.CrashImage(1), img.CrashImage(2), img.CrashImage(3)) {
-				left, err := readAll(cut, name)
+				left, err := vfs.ReadFile(cut, name)
 				require.NoError(t, err)
 				if !bytes.Equal(before, left) {
-					aside, err := readAll(cut, rep.Broken[0])
+					aside, err := vfs.ReadFile(cut, rep.Broken[0])
 					require.NoError(t, err, "image %d: cut from the log and nowhere else", i)
 					require.Equal(t, kept, aside, "image %d: what was kept aside is not whole", i)
 				}
 			}
 			for seed := range uint64(8) {
-				left, err := readAll(img.CrashImage(seed), name)
+				left, err := vfs.ReadFile(img.CrashImage(seed), name)
 				require.NoError(t, err)
 				require.Equal(t, make([]byte, len(left)-2048), left[2048:], "seed %d: not zeroed and synced", seed)
 			}

@@ -25,7 +25,7 @@ func seedLog(tb testing.TB) []byte {
 	require.NoError(tb, s.Flush(context.Background()))
 	var log []byte
 	for off := int64(0); off < end; off += o.SegmentBytes {
-		b, err := readAll(h, path.Join("/s/commitlog", format.FileName(off)))
+		b, err := vfs.ReadFile(h, path.Join("/s/commitlog", format.FileName(off)))
 		require.NoError(tb, err)
 		log = append(log, b...)
 	}

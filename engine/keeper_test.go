@@ -96,7 +96,7 @@ func pageHolds(t *testing.T, o *Options, img *vfs.Heap, all []sent, name string)
 		file := path.Join(dir, format.FileName(off-off%fileBytes))
 		b, ok := read[file]
 		if !ok {
-			b, err = readAll(img, file)
+			b, err = vfs.ReadFile(img, file)
 			if !errors.Is(err, fs.ErrNotExist) {
 				require.NoError(t, err, name)
 			}

@@ -175,7 +175,7 @@ func (m *manifest) check(o *Options) error {
 // a [*CorruptionError], one of a newer program a [*VersionError].
 func loadManifest(fsys vfs.FS, root string) (*manifest, error) {
 	name := path.Join(rmqDir(root), manifestName)
-	b, err := readAll(fsys, name)
+	b, err := vfs.ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

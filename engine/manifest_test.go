@@ -93,7 +93,7 @@ func TestManifestDamage(t *testing.T) {
 	require.ErrorContains(t, err, fmt.Sprintf("format %d, this program knows up to %d", formatVersion+1, formatVersion))
 
 	require.NoError(t, createManifest(o))
-	whole, err := readAll(h, "/s/rmq/manifest")
+	whole, err := vfs.ReadFile(h, "/s/rmq/manifest")
 	require.NoError(t, err)
 	for i := range whole {
 		bad := append([]byte{}, whole...)
@@ -221,7 +221,7 @@ func TestAcquireLocks(t *testing.T) {
 			a, err = acquireLocks(fsys, dir+"/b", dir+"/a/commitlog")
 			require.NoError(t, err)
 			require.NoError(t, a.Close())
-			text, err := readAll(fsys, dir+"/a/lock")
+			text, err := vfs.ReadFile(fsys, dir+"/a/lock")
 			require.NoError(t, err)
 			require.Equal(t, "lock", string(text))
 			entries, err := fsys.ReadDir(dir + "/a/commitlog")

@@ -219,17 +219,22 @@ func (s *Store) TruncateTo(pos int64) error {
 		err = fmt.Errorf("%w: truncate to %d: %w", ErrPoisoned, pos, err)
 		l.failed = err
 	}
-	// Completions hold no lock of ours, so they run elsewhere.
-	s.group.Go("truncated", func(context.Context) error {
+	s.tellCut("truncated", lost, err)
+	return err
+}
+
+// tellCut fails the appends that a cut has taken, and everything else if it failed itself. Completions hold
+// no lock of ours, so they run on a goroutine of that name.
+func (s *Store) tellCut(name string, lost []ackBatch, err error) {
+	s.group.Go(name, func(context.Context) error {
 		for _, b := range lost {
 			complete(b.head, ErrIndeterminate)
 		}
 		if err != nil {
-			l.tellPoisoned(err, ackBatch{})
+			s.log.tellPoisoned(err, ackBatch{})
 		}
 		return nil
 	})
-	return err
 }
 
 // ResetTo makes an empty store begin at pos.
@@ -305,16 +310,7 @@ func (s *Store) Restart(ctx context.Context, pos int64) error {
 		err = fmt.Errorf("%w: restart at %d: %w", ErrPoisoned, pos, err)
 		l.failed = err
 	}
-	// Completions hold no lock of ours, so they run elsewhere.
-	s.group.Go("restarted", func(context.Context) error {
-		for _, b := range lost {
-			complete(b.head, ErrIndeterminate)
-		}
-		if err != nil {
-			l.tellPoisoned(err, ackBatch{})
-		}
-		return nil
-	})
+	s.tellCut("restarted", lost, err)
 	return err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"rmq/engine/format"
 	"rmq/engine/mappedfile"
+	"rmq/internal/vfs"
 	"rmq/message"
 )
 
@@ -60,7 +61,7 @@ func (s *Store) load(ctx context.Context) (*loaded, error) {
 		return nil, err
 	}
 	ld := &loaded{}
-	abort, err := readAll(o.FS, path.Join(o.Dir, abortName))
+	abort, err := vfs.ReadFile(o.FS, path.Join(o.Dir, abortName))
 	switch {
 	case err == nil:
 		ld.aborted = true

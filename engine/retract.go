@@ -64,10 +64,7 @@ func (s *Store) hide(ctx context.Context, pos int64) error {
 	}
 	err = fmt.Errorf("%w: retract to %d: %w", ErrPoisoned, pos, err)
 	l.failed = err
-	s.group.Go("retracted", func(context.Context) error {
-		l.tellPoisoned(err, ackBatch{})
-		return nil
-	})
+	s.tellCut("retracted", nil, err)
 	return err
 }
 

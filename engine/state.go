@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -48,7 +47,7 @@ var errStateDamaged = errors.New("no slot of the state file is whole")
 
 // loadState reads the newest whole slot; nil without error when there is no file.
 func loadState(fsys vfs.FS, dir string) (*storeState, error) {
-	b, err := readAll(fsys, path.Join(dir, stateName))
+	b, err := vfs.ReadFile(fsys, path.Join(dir, stateName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -127,22 +126,4 @@ func (s *stateFile) close() error { return s.f.Close() }
 func bootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // empty is the answer then
 	return strings.TrimSpace(string(b))
-}
-
-// readAll reads a whole small file.
-func readAll(fsys vfs.FS, name string) ([]byte, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	b := make([]byte, st.Size())
-	n, err := f.ReadAt(b, 0)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return b[:n], errors.Join(err, f.Close())
 }

@@ -59,7 +59,7 @@ func TestStateDamage(t *testing.T) {
 	require.NoError(t, file.save(storeState{Flushed: 7}))
 	require.NoError(t, file.save(storeState{Flushed: 8}))
 	require.NoError(t, file.close())
-	whole, err := readAll(h, "/s/rmq/state")
+	whole, err := vfs.ReadFile(h, "/s/rmq/state")
 	require.NoError(t, err)
 	hurt := func(offs ...int) string {
 		b := append([]byte{}, whole...)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"rmq/bench"
+	"rmq/bench/driver/wire"
 	"rmq/internal/run"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
@@ -92,7 +93,7 @@ func (e *epoch) makeTopics(ctx context.Context) error {
 			Topic: e.topics[i], DefaultTopic: "TBW102", ReadQueueNums: int32(e.r.o.Queues), WriteQueueNums: int32(e.r.o.Queues),
 			Perm: protocol.PermRead | protocol.PermWrite, TopicFilterType: "SINGLE_TAG",
 		})
-		if err := ask(ctx, e.net, addr, req, nil); err != nil {
+		if err := wire.Ask(ctx, e.net, addr, req, nil); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package failover
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -334,21 +333,4 @@ func byRoute(net *remoting.Client, nameServer, topic string) func(ctx context.Co
 		}
 		return addrs
 	}
-}
-
-// ask calls addr and decodes the body of the answer into body, if it is not nil.
-func ask(ctx context.Context, net *remoting.Client, addr string, req *protocol.Command, body any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	resp, err := net.Call(ctx, addr, req)
-	if err == nil {
-		err = resp.Err()
-	}
-	if err == nil && body != nil {
-		err = protocol.DecodeBody(resp.Body, body)
-	}
-	if err != nil {
-		return fmt.Errorf("%v at %s: %w", protocol.RequestCode(req.Code), addr, err)
-	}
-	return nil
 }

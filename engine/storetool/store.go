@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -373,25 +372,12 @@ func (s *Store) segmentAt(pos int64) (name string, offset int64) {
 }
 
 // readFile reads a whole small file; nil without error when there is none.
-func readFile(fsys vfs.FS, name string) (b []byte, err error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+func readFile(fsys vfs.FS, name string) ([]byte, error) {
+	b, err := vfs.ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // read only
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	b = make([]byte, st.Size())
-	n, err := f.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, err
-	}
-	return b[:n], nil
+	return b, err
 }
 
 // tagsCode is what a queue entry holds beside position and size.

@@ -156,7 +156,7 @@ func saveDoc(fsys vfs.FS, name string, v any) error {
 
 // loadDoc reads what saveDoc wrote; false if there is none.
 func loadDoc(fsys vfs.FS, name string, v any) (bool, error) {
-	b, err := readFile(fsys, name)
+	b, err := vfs.ReadFile(fsys, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

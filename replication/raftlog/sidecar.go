@@ -338,7 +338,7 @@ func (s *sidecar) retire(pos int64) error {
 // each other, begin at pos with index and end at or below end. They come to be in memory as far as they
 // fit; what is behind them has to be found by their frames. No file, or one that says otherwise, is none.
 func (s *sidecar) load(start, pos, end int64, index uint64, visit func(index uint64, e entry)) error {
-	b, err := readFile(s.fs, s.name(start))
+	b, err := vfs.ReadFile(s.fs, s.name(start))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -396,22 +396,4 @@ func (s *sidecar) close() error {
 	}
 	s.segs = nil
 	return errors.Join(errs...)
-}
-
-// readFile reads a whole file.
-func readFile(fsys vfs.FS, name string) ([]byte, error) {
-	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	b := make([]byte, st.Size())
-	n, err := f.ReadAt(b, 0)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-	return b[:n], errors.Join(err, f.Close())
 }

@@ -70,7 +70,7 @@ func findCluster(ctx context.Context, client *remoting.Client, target string) (*
 	var errs []error
 	for ns := range strings.SplitSeq(target, "+") {
 		var info protocol.ClusterInfo
-		if err := ask(ctx, client, strings.TrimSpace(ns), protocol.NewRequest(protocol.RequestGetBrokerClusterInfo), &info); err != nil {
+		if err := Ask(ctx, client, strings.TrimSpace(ns), protocol.NewRequest(protocol.RequestGetBrokerClusterInfo), &info); err != nil {
 			errs = append(errs, err)
 			continue
 		}

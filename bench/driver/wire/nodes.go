@@ -269,7 +269,7 @@ func (c *Cluster) AwaitInSync(ctx context.Context) error {
 			return false, "none says that it leads"
 		}
 		var info protocol.ClusterInfo
-		if err := ask(ctx, c.client, c.NameServer, protocol.NewRequest(protocol.RequestGetBrokerClusterInfo), &info); err != nil {
+		if err := Ask(ctx, c.client, c.NameServer, protocol.NewRequest(protocol.RequestGetBrokerClusterInfo), &info); err != nil {
 			return false, err.Error()
 		}
 		if said := info.BrokerAddrTable[group].BrokerAddrs[0]; said != leader.Addr {

@@ -167,12 +167,12 @@ func (s *session) removeTopics() error {
 		for _, addr := range s.cluster.brokers {
 			req := protocol.NewRequest(protocol.RequestDeleteTopicInBroker)
 			protocol.EncodeExt(req, protocol.TopicHeader{Topic: topic})
-			errs = append(errs, ask(ctx, s.client, addr, req, nil))
+			errs = append(errs, Ask(ctx, s.client, addr, req, nil))
 		}
 		for ns := range strings.SplitSeq(s.target, "+") {
 			req := protocol.NewRequest(protocol.RequestDeleteTopicInNameServer)
 			protocol.EncodeExt(req, protocol.DeleteTopicInNameServerHeader{Topic: topic})
-			errs = append(errs, ask(ctx, s.client, strings.TrimSpace(ns), req, nil))
+			errs = append(errs, Ask(ctx, s.client, strings.TrimSpace(ns), req, nil))
 		}
 		if err := errors.Join(errs...); err != nil {
 			return fmt.Errorf("remove topics: %w", err)
@@ -249,7 +249,7 @@ func (s *session) CaughtUp(ctx context.Context) error {
 		var behind []string
 		for _, addr := range s.cluster.brokers {
 			var info protocol.HARuntimeInfo
-			if err := ask(ctx, s.client, addr, protocol.NewRequest(protocol.RequestGetBrokerHAStatus), &info); err != nil {
+			if err := Ask(ctx, s.client, addr, protocol.NewRequest(protocol.RequestGetBrokerHAStatus), &info); err != nil {
 				return fmt.Errorf("how far the slaves are: %w", err)
 			}
 			if len(info.HAConnectionInfo) == 0 {
@@ -296,14 +296,14 @@ func nothingLeft(text string) bool {
 // runtimeInfo asks a broker for its state.
 func runtimeInfo(ctx context.Context, client *remoting.Client, addr string) (map[string]string, error) {
 	var table protocol.KVTable
-	if err := ask(ctx, client, addr, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo), &table); err != nil {
+	if err := Ask(ctx, client, addr, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo), &table); err != nil {
 		return nil, err
 	}
 	return table.Table, nil
 }
 
-// ask calls addr and decodes the body of the answer into body, if it is not nil.
-func ask(ctx context.Context, client *remoting.Client, addr string, req *protocol.Command, body any) error {
+// Ask calls addr, within ten seconds, and decodes the body of the answer into body, if it is not nil.
+func Ask(ctx context.Context, client *remoting.Client, addr string, req *protocol.Command, body any) error {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
 	resp, err := client.Call(ctx, addr, req)

@@ -3,7 +3,6 @@ package raftlog
 import (
 	"context"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -255,9 +254,6 @@ func TestFarBehind(t *testing.T) {
 	t.Parallel()
 	for _, divergent := range []bool{false, true} {
 		t.Run(fmt.Sprint("divergent ", divergent), func(t *testing.T) {
-			if divergent && os.Getenv("RAFT_FAR_BEHIND") == "" {
-				t.Skip("NOT STEADY beside other tests, the cause is not known yet: RAFT_FAR_BEHIND=1 runs it")
-			}
 			c := newCluster(t, engine.AsyncFlush, 3)
 			c.adapt = func(id string, o *Options) {
 				quick(id, o)
@@ -272,12 +268,13 @@ func TestFarBehind(t *testing.T) {
 			behind := c.followers()[0]
 			if divergent {
 				require.NoError(t, c.leader().Transfer(t.Context(), behind.o.SelfID))
+				c.send("t", 0, "second") // whoever leads takes appends by now: the rest of its lease is for those below
 				behind = c.leader()
-				c.isolate(behind.o.SelfID, true)
 				as := make([]*engine.Append, 20)
 				for i := range as {
 					as[i] = &engine.Append{Record: record("t", 1, []byte("lost")), Done: func(*engine.Append) {}}
 				}
+				c.isolate(behind.o.SelfID, true)
 				_, err := behind.SubmitFront(t.Context(), as)
 				require.NoError(t, err)
 				require.Eventually(t, func() bool { return behind.Status().Role != replication.Leader }, patience, time.Millisecond)

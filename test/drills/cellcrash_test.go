@@ -137,7 +137,6 @@ func killForGood(x *trial) {
 	x.up()
 	x.moment(400 * time.Millisecond)
 	leader := x.awaitLeader()
-	sent := leader.positions(x)["written"]
 	x.strike()
 	leader.kill()
 	switch {
@@ -152,7 +151,12 @@ func killForGood(x *trial) {
 		require.Less(x, x.resumes(15*time.Second), 10*time.Second)
 		x.down[leader] = true
 	default:
-		x.promoteSlave(leader, sent)
+		x.promoteSlave(leader)
+		if x.col.sync {
+			x.note("alone it stores, and says that there is no second copy")
+			x.finish()
+			return
+		}
 	}
 	x.settle()
 }

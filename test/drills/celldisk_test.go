@@ -223,15 +223,19 @@ func (x *trial) refused() {
 	}
 }
 
-// fromOthers proves that the nodes that are left have everything.
+// fromOthers proves that the nodes that are left have everything, and that they fill the damaged one again.
 func (x *trial) fromOthers(n *node) {
 	x.Helper()
-	if !x.col.raft {
-		x.promoteSlave(n, 0)
+	if x.col.raft {
+		x.l.fault()
+		x.l.start(x)
+		x.resumes(15 * time.Second)
+		x.settle()
+		return
 	}
-	x.l.fault()
-	x.l.start(x)
-	x.resumes(15 * time.Second)
+	x.promoteSlave(n)
+	require.NoError(x, os.Rename(n.root(), n.root()+".damaged"))
+	x.rejoinEmpty(n)
 	x.settle()
 }
 

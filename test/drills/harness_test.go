@@ -53,9 +53,17 @@ type ports struct {
 	namesrv, broker, http, raft int
 }
 
-// freePorts gives the ports of the guides, or others where somebody on this machine has one of them.
+// freePorts gives the ports of the guides, or others where somebody on this machine has one of them. Until
+// the test ends no other test gets them, though a node that is down leaves its own free.
 func freePorts(t testing.TB) ports {
 	t.Helper()
+	claim := func(p ports) bool {
+		l, err := net.Listen("tcp", at(hostA, p.namesrv-1))
+		if err == nil {
+			t.Cleanup(func() { _ = l.Close() }) // nothing was accepted
+		}
+		return err == nil
+	}
 	free := func(port int) bool {
 		for _, host := range []string{hostA, hostB, hostC} {
 			l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
@@ -71,7 +79,7 @@ func freePorts(t testing.TB) ports {
 	}
 	p := ports{namesrv: 9876, broker: 10911, http: 9479, raft: 40911}
 	// Below the range from which the kernel takes ports of outgoing connections.
-	for i := 0; !all(p); i++ {
+	for i := 0; !claim(p) || !all(p); i++ {
 		require.Less(t, i, 200, "no free ports")
 		base := 11_000 + (os.Getpid()*7+i*20)%20_000
 		p = ports{namesrv: base, broker: base + 4, http: base + 8, raft: base + 10}

@@ -248,7 +248,9 @@ func (x *trial) start(more ...string) {
 		n := 0
 		eventually(x, 20*time.Second, "the slave follows", func() bool {
 			n++ // one that is there already is not saved again
-			return x.cl.Admin().CreateTopic(x.Context(), leader.addr(), &protocol.TopicConfig{TopicName: fmt.Sprint(topicOfTrial, "Warm", n), ReadQueueNums: 1, WriteQueueNums: 1, Perm: 6, TopicFilterType: "SINGLE_TAG"}, "") == nil
+			_, metrics := leader.page(x, "/metrics")
+			return strings.Contains(metrics, "rmq_replication_lag_bytes{") &&
+				x.cl.Admin().CreateTopic(x.Context(), leader.addr(), &protocol.TopicConfig{TopicName: fmt.Sprint(topicOfTrial, "Warm", n), ReadQueueNums: 1, WriteQueueNums: 1, Perm: 6, TopicFilterType: "SINGLE_TAG"}, "") == nil
 		})
 	}
 	createTopic(x, x.cl, leader, topicOfTrial, queuesOfTrial)

@@ -36,6 +36,8 @@ type Options struct {
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 	BootID   string
 	Rebooted bool
+	// GatesOff are guards of a group's log to switch off, see [raftlog.Options]. For tests that plant faults.
+	GatesOff []string
 	Meta     MetaLog
 	Logger   *slog.Logger     // nil: silent
 	Clock    func() time.Time // nil: time.Now

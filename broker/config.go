@@ -155,6 +155,12 @@ type Config struct {
 	DLegerPeers       []string `prop:"dLegerPeers,important"` // n0-host:port;n1-host:port
 	DLegerSelfID      string   `prop:"dLegerSelfId,important"`
 	PreferredLeaderID string   `prop:"preferredLeaderId"`
+	// RaftHeartbeatTimeout is after how much silence of its leader a member campaigns. Where round trips between
+	// members need more, they take more by themselves, up to eight times this.
+	RaftHeartbeatTimeout time.Duration `prop:"raftHeartbeatTimeout,unit=ms,min=20,max=60000"`
+	// AfterTotalPowerLoss is what a group does that acks from page caches, once so many members have lost theirs
+	// that nobody can tell what was acked: longest-log goes on with the longest log, wait leads nobody.
+	AfterTotalPowerLoss string `prop:"afterTotalPowerLoss,important,oneof=longest-log|wait"`
 
 	// Parts that are refused where they are asked for.
 	ControllerMode    bool `prop:"enableControllerMode"`
@@ -224,6 +230,8 @@ func DefaultConfig() Config {
 
 		HAHeartbeat: 5 * time.Second, HAHousekeeping: 20 * time.Second, HATransferBatch: 32 << 10, HAMaxGap: 256 << 20, HAMaxBytesPerSec: 100 << 20,
 		InSyncReplicas: 1, MinInSync: 1,
+
+		RaftHeartbeatTimeout: 300 * time.Millisecond, AfterTotalPowerLoss: lossLongestLog,
 	}
 }
 

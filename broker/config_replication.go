@@ -22,6 +22,9 @@ const (
 	roleSlave       = "SLAVE"
 )
 
+// lossLongestLog is the value of afterTotalPowerLoss by which the longest log leads; else nobody does.
+const lossLongestLog = "longest-log"
+
 // reviewReplication completes and checks what other nodes have to do with.
 func (c *Config) reviewReplication(r *config.Review) {
 	if c.DLeger {

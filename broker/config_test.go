@@ -18,6 +18,7 @@ import (
 	"rmq/internal/vfs"
 	"rmq/replication"
 	"rmq/replication/ha"
+	"rmq/replication/raftlog"
 )
 
 // onHost loads text as if on a host of known name and address, with env set.
@@ -271,6 +272,8 @@ func TestConfigErrors(t *testing.T) {
 		"haStockPeers=10.0.0.7:1;a":          "haStockPeers is 10.0.0.7:1;a: use addresses without a port or prefixes such as 10.0.0.0/24, several separated by ;",
 		"haHousekeepingInterval=5000":        "haHousekeepingInterval is 5000: use more than haSendHeartbeatInterval=5000, or every connection counts as dead",
 		"minInSyncReplicas=2":                "minInSyncReplicas is 2: use inSyncReplicas=1 or less",
+		"raftHeartbeatTimeout=10":            "raftHeartbeatTimeout is 10: use a whole number of ms from 20 to 60000",
+		"afterTotalPowerLoss=longestLog":     "afterTotalPowerLoss is longestLog: use longest-log or wait, in this spelling",
 		"enableMultiDispatch=true":           "enableMultiDispatch is true: this version puts a message into one queue only: use false",
 		"enableLmq=true":                     "enableLmq is true: this version has no light queues: use false",
 		"useTLS=true":                        "useTLS is true: this version speaks no TLS: use false",
@@ -397,6 +400,23 @@ slaveTimeout=15
 	require.True(t, o.Slave)
 	require.Equal(t, replication.Async, o.Mode)
 	require.Zero(t, o.RateLimit)
+}
+
+// Proves that every key about groups reaches the log of one, and what happens where nothing is said.
+func TestGroupOptions(t *testing.T) {
+	const group = "brokerName=g\nenableDLegerCommitLog=true\ndLegerGroup=g\ndLegerPeers=n0-a:1;n1-b:2;n2-c:3\ndLegerSelfId=n1\n"
+	want := raftlog.Options{
+		Engine: engine.Options{Dir: "/h/store"}, Group: "g", SelfID: "n1", Peers: map[string]string{"n0": "a:1", "n1": "b:2", "n2": "c:3"}, Client: "10.0.0.1:10911",
+		HeartbeatTimeout: 300 * time.Millisecond, AfterTotalPowerLoss: raftlog.LongestLog,
+	}
+	s, _, err := onHost(group)
+	require.NoError(t, err)
+	require.Equal(t, want, s.Get().groupOptions(engine.Options{}))
+
+	s, _, err = onHost(group + "preferredLeaderId=n2\nraftHeartbeatTimeout=1000\nafterTotalPowerLoss=wait\n")
+	require.NoError(t, err)
+	want.Preferred, want.HeartbeatTimeout, want.AfterTotalPowerLoss = "n2", time.Second, raftlog.Wait
+	require.Equal(t, want, s.Get().groupOptions(engine.Options{}))
 }
 
 // Proves that a directory which holds a store of another kind is refused with what to do, and stays as it is.

@@ -97,6 +97,22 @@ func (b *Broker) openConfigured(ctx context.Context, o engine.Options, events re
 
 // openGroup opens the log of a group that elects who leads.
 func (b *Broker) openGroup(ctx context.Context, c *Config, o engine.Options, events replication.Events) (Store, error) {
+	ro := c.groupOptions(o)
+	ro.Events, ro.Logger, ro.BootID, ro.GatesOff = events, b.log, b.o.BootID, b.o.GatesOff
+	ro.Gated = func(name string) bool { return name == offsetsName || name == delayOffsetName }
+	ro.Fatal = func(err error) {
+		if b.poison.CompareAndSwap(nil, &err) {
+			b.poisonC <- struct{}{}
+		}
+	}
+	if b.o.Dial != nil {
+		ro.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return b.o.Dial(ctx, addr) }
+	}
+	return raftlog.Open(ctx, ro)
+}
+
+// groupOptions are those of the log of a member of a group, over the options of its store.
+func (c *Config) groupOptions(o engine.Options) raftlog.Options {
 	peers := map[string]string{}
 	for _, p := range c.Peers() {
 		peers[p.ID] = p.Addr
@@ -104,18 +120,12 @@ func (b *Broker) openGroup(ctx context.Context, c *Config, o engine.Options, eve
 	o.Dir, o.CommitLogDir = c.StorePathRootDir, ""
 	ro := raftlog.Options{
 		Engine: o, Group: c.DLegerGroup, SelfID: c.DLegerSelfID, Peers: peers, Client: c.clientAddr(), Preferred: c.PreferredLeaderID,
-		Events: events, Logger: b.log, BootID: b.o.BootID, AfterTotalPowerLoss: raftlog.LongestLog,
-		Gated: func(name string) bool { return name == offsetsName || name == delayOffsetName },
-		Fatal: func(err error) {
-			if b.poison.CompareAndSwap(nil, &err) {
-				b.poisonC <- struct{}{}
-			}
-		},
+		HeartbeatTimeout: c.RaftHeartbeatTimeout,
 	}
-	if b.o.Dial != nil {
-		ro.Dial = func(ctx context.Context, _, addr string) (net.Conn, error) { return b.o.Dial(ctx, addr) }
+	if c.AfterTotalPowerLoss == lossLongestLog {
+		ro.AfterTotalPowerLoss = raftlog.LongestLog
 	}
-	return raftlog.Open(ctx, ro)
+	return ro
 }
 
 // openPair opens a log that slaves follow, or that follows a master.

@@ -23,6 +23,7 @@ import (
 //	RMQ_FAULT_DIAL=A=B,…      reach B where replication would reach A
 //	RMQ_FAULT_BOOT=ID         believe that the machine was started since the last time, if ID is another;
 //	                          with RMQ_FAULT_REBOOTED=1 in any case
+//	RMQ_FAULT_GATES=A,B,…     go without guards of a group's log: those of [raftlog.Options].GatesOff
 //	RMQ_FAULT_RULES=FILE     make calls fail or wait, by the rules of [vfs.ParseRules], read again when the file changes
 func withFaults(o broker.Options) (broker.Options, error) {
 	if side := os.Getenv("RMQ_FAULT_POWERCUT"); side != "" {
@@ -44,6 +45,9 @@ func withFaults(o broker.Options) (broker.Options, error) {
 	}
 	if id := os.Getenv("RMQ_FAULT_BOOT"); id != "" {
 		o.BootID, o.Rebooted = id, os.Getenv("RMQ_FAULT_REBOOTED") != ""
+	}
+	if list := os.Getenv("RMQ_FAULT_GATES"); list != "" {
+		o.GatesOff = strings.Split(list, ",")
 	}
 	if file := os.Getenv("RMQ_FAULT_RULES"); file != "" {
 		if o.FS == nil {

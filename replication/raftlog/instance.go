@@ -59,7 +59,8 @@ func (in *instance) settle() {
 func (n *Node) raftConfig() *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(n.id.ID)
-	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = n.o.HeartbeatTimeout, n.o.HeartbeatTimeout, n.o.HeartbeatTimeout/2
+	beat := n.heartbeat()
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = beat, beat, beat/2
 	c.CommitTimeout = 10 * time.Millisecond
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true
@@ -242,7 +243,8 @@ func (n *Node) impatient() {
 	}
 	n.patient = false
 	c := in.raft.ReloadableConfig()
-	c.HeartbeatTimeout, c.ElectionTimeout = n.o.HeartbeatTimeout, n.o.HeartbeatTimeout
+	beat := n.heartbeat()
+	c.HeartbeatTimeout, c.ElectionTimeout = beat, beat
 	if err := in.raft.ReloadConfig(c); err != nil {
 		n.o.Logger.Warn("raft settings", "error", err)
 	}

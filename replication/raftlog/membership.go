@@ -107,6 +107,9 @@ func (n *Node) handle(ctx context.Context, from hello, k kind, body []byte) (any
 			return nil, err
 		}
 		return n.install(ctx, from, &s)
+	case kindPace:
+		own, _, _ := n.needs()
+		return paceNote{own}, nil
 	case kindHash:
 		var q hashQuery
 		if err := json.Unmarshal(body, &q); err != nil {
@@ -565,7 +568,7 @@ func (n *Node) lag(s raft.Server) (int64, bool) {
 	p := n.net.peer(s.ID, s.Address)
 	written := p.written.Load()
 	quiet := time.Since(time.Unix(0, p.heard.Load()))
-	return max(0, n.Written()-written), p.online() && written > 0 && quiet < n.o.HeartbeatTimeout
+	return max(0, n.Written()-written), p.online() && written > 0 && quiet < n.heartbeat()
 }
 
 // reinstate makes voters of incarnations that have caught up in place of ones that voted.

@@ -47,7 +47,8 @@ type Options struct {
 	AfterTotalPowerLoss LossPolicy
 
 	// HeartbeatTimeout is after how much silence a follower campaigns; 0: 300 ms. A leader that hears of
-	// no majority for half of it steps down. One second suits noisy hosts.
+	// no majority for half of it steps down. One second suits noisy hosts. Over slow links, where five round
+	// trips take longer, the group doubles it, up to eight times.
 	HeartbeatTimeout time.Duration
 	// Window bounds the bytes between what is appended and what is committed; 0: 64 MiB.
 	Window int64
@@ -78,12 +79,13 @@ type times struct {
 	stallTransfer time.Duration // a disk that hangs so long: somebody else leads
 	stallExit     time.Duration // and so long: the node ends
 	prefer        time.Duration // a preferred leader is looked for
+	measure       time.Duration // between measurements of a round trip
 	drain         time.Duration // a hand-over waits for what is on its way
 }
 
 var defaultTimes = times{
 	snapshot: 30 * time.Second, snapshotBytes: 1 << 30, stallTransfer: time.Second, stallExit: 5 * time.Second,
-	prefer: time.Second, drain: time.Second,
+	prefer: time.Second, measure: 250 * time.Millisecond, drain: time.Second,
 }
 
 // EnsureDefaults fills what was left zero.
@@ -184,7 +186,7 @@ func peerList(peers map[string]string) string {
 // use; Close ends what was started.
 //
 // Its goroutines: propose and reap (proposer), roles (follows raft's state and tells it), observe
-// (wakes it), admit (until the node is a member), watchdog, snapshots, duties (of a leader), short ones for
+// (wakes it), admit (until the node is a member), watchdog, snapshots, duties (of a leader), pace (timeouts), short ones for
 // single calls, and those of network, LogStore and the library.
 type Node struct {
 	*engine.Store
@@ -200,6 +202,7 @@ type Node struct {
 	hops  replication.HopTimers
 
 	metaID  atomic.Uint64
+	paced   atomic.Int32  // how often the timeouts are doubled, see pace
 	changed chan struct{} // capacity 1: the role may have changed
 
 	raftMu   sync.Mutex // held while raft is started or stopped
@@ -262,6 +265,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	n.group.Go("watchdog", n.watchdog)
 	n.group.Go("snapshots", n.snapshots)
 	n.group.Go("duties", n.duties)
+	n.group.Go("pace", n.pace)
 	return n, nil
 }
 
@@ -461,7 +465,7 @@ func (n *Node) peerStatus(servers []raft.Server, written int64) []replication.Pe
 			q.Quiet = time.Duration(max(0, now-p.heard.Load()))
 		}
 		q.LagBytes = max(0, written-q.Written)
-		q.InSync = q.Quiet >= 0 && q.Quiet < n.o.HeartbeatTimeout && q.LagBytes <= n.o.Window
+		q.InSync = q.Quiet >= 0 && q.Quiet < n.heartbeat() && q.LagBytes <= n.o.Window
 		ps = append(ps, q)
 	}
 	return ps
@@ -478,7 +482,7 @@ func (n *Node) close() error {
 	n.closing = true
 	n.mu.Unlock()
 	if n.prop.current() != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), n.o.times.drain+2*n.o.HeartbeatTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), n.o.times.drain+2*n.heartbeat())
 		if err := n.Handover(ctx); err != nil {
 			n.o.Logger.Warn("leadership was not handed over", "error", err)
 		}

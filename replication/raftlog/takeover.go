@@ -208,7 +208,7 @@ func (n *Node) unstick(t *tenure) {
 			return nil
 		case <-t.ctx.Done():
 			return nil
-		case <-time.After(2 * n.o.HeartbeatTimeout):
+		case <-time.After(2 * n.heartbeat()):
 		}
 		err := t.in.do(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
 		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) || n.o.gates.off(restartStuck) {

@@ -32,7 +32,7 @@ type frames interface {
 }
 
 const (
-	controlTimeout = 500 * time.Millisecond // of a call on the control lane
+	controlTimeout = 500 * time.Millisecond // of a call on the control lane, at least
 	deadAfter      = 2 * time.Second        // of silence while calls wait
 	helloTimeout   = time.Second
 	dataTimeout    = 60 * time.Second // responses are held until the follower's disk has the entries
@@ -78,6 +78,8 @@ type network struct {
 	id    atomic.Pointer[string]
 	sink  atomic.Pointer[transport]
 	muted atomic.Bool
+	// patience is what a call on the control lane may take where links are slow; 0: no more than elsewhere.
+	patience atomic.Int64
 
 	mu    sync.Mutex
 	peers map[raft.ServerID]*peer
@@ -306,6 +308,9 @@ type peer struct {
 	plain   *bufferedConn // idle connection for appends outside a pipeline
 	client  string        // where clients reach it
 	met     bool          // it has been connected since it was lost last
+	trips   trips
+
+	measuring atomic.Bool
 
 	heard    atomic.Int64 // when, nanoseconds of the wall clock
 	written  atomic.Int64
@@ -408,7 +413,9 @@ func (p *peer) online() bool {
 }
 
 // ask sends a request on the control lane and waits for its answer; both are JSON unless they are bytes.
-func (p *peer) ask(k kind, req, resp any) error { return p.askWithin(controlTimeout, k, req, resp) }
+func (p *peer) ask(k kind, req, resp any) error {
+	return p.askWithin(max(controlTimeout, time.Duration(p.net.patience.Load())), k, req, resp)
+}
 
 func (p *peer) askWithin(d time.Duration, k kind, req, resp any) error {
 	body, ok := req.([]byte)

@@ -114,7 +114,7 @@ func (n *Node) prefer(t *tenure) {
 	if lag, ok := n.lag(s); !ok || lag > n.o.Window/16 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(t.ctx, n.o.times.drain+2*n.o.HeartbeatTimeout)
+	ctx, cancel := context.WithTimeout(t.ctx, n.o.times.drain+2*n.heartbeat())
 	defer cancel()
 	if err := n.Transfer(ctx, string(s.ID)); err != nil && t.ctx.Err() == nil {
 		n.o.Logger.Info("the preferred leader does not take over", "error", err)

@@ -32,6 +32,7 @@ const (
 	kindPeek
 	kindJoin
 	kindHash
+	kindPace
 )
 
 const (

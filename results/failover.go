@@ -67,8 +67,10 @@ type Failover struct {
 	Skipped []FailoverSkip   `json:"skipped,omitempty"`
 	Trials  []*FailoverTrial `json:"trials"`
 	// LostBetween counts acknowledged messages that were not found, or damaged, of those due in no trial.
-	LostBetween int64    `json:"lost_between,omitempty"`
-	Notes       []string `json:"notes,omitempty"`
+	LostBetween int64 `json:"lost_between,omitempty"`
+	// ExpiredBetween counts those of a cluster whose retention had removed log: nobody can tell what became of them.
+	ExpiredBetween int64    `json:"expired_between,omitempty"`
+	Notes          []string `json:"notes,omitempty"`
 }
 
 // FailoverClient is one kind of client.
@@ -127,6 +129,7 @@ type FailoverClientTrial struct {
 	Unfinished int64   `json:"unfinished"`
 	Duplicated int64   `json:"duplicated"`        // stored more than once: retries of what had been stored
 	Lost       int64   `json:"lost"`              // acknowledged and not found
+	Expired    int64   `json:"expired,omitempty"` // acknowledged and not found where retention had removed log
 	Corrupted  int64   `json:"corrupted"`         // found with another body
 	Failure    string  `json:"failure,omitempty"` // the first error
 	// Bins counts acknowledgements in bins of 10 ms; FirstBin is the number of the first one, the bin of the event is 0.
@@ -359,6 +362,7 @@ type FailoverSummary struct {
 	Unfinished int64 `json:"unfinished"`
 	Duplicated int64 `json:"duplicated"`
 	Lost       int64 `json:"lost"`
+	Expired    int64 `json:"expired,omitempty"`
 	Corrupted  int64 `json:"corrupted"`
 	Unaudited  int   `json:"unaudited,omitempty"` // trials whose messages were not read back
 	// Bins are mean acknowledgements in a bin of 10 ms, over the trials that count, the bin of the event at -FirstBin.
@@ -389,7 +393,7 @@ func (f *Failover) summarize(event, client string) *FailoverSummary {
 			continue
 		}
 		c := &t.Clients[i]
-		s.Lost, s.Corrupted = s.Lost+c.Lost, s.Corrupted+c.Corrupted
+		s.Lost, s.Corrupted, s.Expired = s.Lost+c.Lost, s.Corrupted+c.Corrupted, s.Expired+c.Expired
 		if !t.Audited {
 			s.Unaudited++
 		}
@@ -427,6 +431,17 @@ func (f *Failover) Lost() (n int64) {
 			n += c.Lost + c.Corrupted
 		}
 		n += t.ReadAndGone
+	}
+	return n
+}
+
+// Expired is how many acknowledged messages were not found because retention had removed log, all in all.
+func (f *Failover) Expired() (n int64) {
+	n = f.ExpiredBetween
+	for _, t := range f.Trials {
+		for _, c := range t.Clients {
+			n += c.Expired
+		}
 	}
 	return n
 }

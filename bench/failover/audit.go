@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -49,10 +50,10 @@ type ledger struct {
 	missingAt atomic.Pointer[string]
 }
 
-func newLedger(streams []*stream) *ledger {
+func newLedger(runIDs ...uint64) *ledger {
 	l := &ledger{found: map[uint64]*seen{}}
-	for _, s := range streams {
-		l.found[s.runID] = &seen{}
+	for _, id := range runIDs {
+		l.found[id] = &seen{}
 	}
 	return l
 }
@@ -115,6 +116,20 @@ func ends(ctx context.Context, net *remoting.Client, addr string, topics []strin
 	return out, nil
 }
 
+// logMin is where the log of the broker at addr begins.
+func logMin(ctx context.Context, net *remoting.Client, addr string) (int64, error) {
+	var table protocol.KVTable
+	if err := wire.Ask(ctx, net, addr, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo), &table); err != nil {
+		return 0, err
+	}
+	v := table.Table["commitLogMinOffset"]
+	at, err := strconv.ParseInt(v, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s says that its log begins at %q: that is no number", addr, v)
+	}
+	return at, nil
+}
+
 const readers = 4
 
 // readBack reads every queue of the node at addr from where it ended when the load began.
@@ -147,13 +162,16 @@ func readBack(ctx context.Context, net *remoting.Client, addr string, from map[q
 	return g.Wait()
 }
 
-// audit sets what was found against what was acknowledged, trial by trial. consumed is what consumers have read.
-func (e *epoch) audit(found, consumed *ledger) (lostBetween int64) {
+// audit sets what was found against what was acknowledged, trial by trial. consumed is what consumers have read. removed is
+// how many bytes of log retention has taken since the load began: where it has, what is not there has expired and is no
+// loss, and the trials do not count. lost and expired are of messages that were due in no trial.
+func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, expired int64) {
+	between := int64(0)
 	for i, s := range e.streams {
 		done := int64(0) // messages before have been looked at
 		for _, t := range e.trials {
 			from, to := s.first(t.at-int64(beforeEvent)), min(s.first(t.at+t.after), s.count())
-			lostBetween += e.between(s, found, consumed, done, from)
+			between += e.between(s, found, consumed, done, from)
 			done = max(done, to)
 			c := &t.res.Clients[i]
 			for n := from; n < to; n++ {
@@ -161,29 +179,40 @@ func (e *epoch) audit(found, consumed *ledger) (lostBetween int64) {
 				switch {
 				case copies > 1:
 					c.Duplicated++
-				case copies == 0 && s.at(n).state.Load() == acked:
+				case copies == 1: // as it should be
+				case s.at(n).state.Load() == acked && removed > 0:
+					c.Expired++
+				case s.at(n).state.Load() == acked:
 					c.Lost++
-				case copies == 0 && consumed.found[s.runID].count(n) > 0:
+				case removed == 0 && consumed.found[s.runID].count(n) > 0:
 					t.res.ReadAndGone++
 				}
 			}
 		}
-		lostBetween += e.between(s, found, consumed, done, s.count()) + found.found[s.runID].corrupted
+		between += e.between(s, found, consumed, done, s.count())
+		lost += found.found[s.runID].corrupted
 	}
 	for _, t := range e.trials {
 		t.res.Audited = true
-	}
-	return lostBetween + found.missing.Load()
-}
-
-// between counts what was lost of the messages from one number to another, which were due in no trial.
-func (e *epoch) between(s *stream, found, consumed *ledger, from, to int64) (lost int64) {
-	for n := from; n < to; n++ {
-		if found.found[s.runID].count(n) == 0 && (s.at(n).state.Load() == acked || consumed.found[s.runID].count(n) > 0) {
-			lost++
+		if removed > 0 {
+			t.res.Void = fmt.Sprintf("retention removed %s of log before it was read back", results.FormatBytes(float64(removed)))
 		}
 	}
-	return lost
+	lost += found.missing.Load()
+	if removed > 0 {
+		return lost, between
+	}
+	return lost + between, 0
+}
+
+// between counts what is missing of the messages from one number to another, which were due in no trial.
+func (e *epoch) between(s *stream, found, consumed *ledger, from, to int64) (missing int64) {
+	for n := from; n < to; n++ {
+		if found.found[s.runID].count(n) == 0 && (s.at(n).state.Load() == acked || consumed.found[s.runID].count(n) > 0) {
+			missing++
+		}
+	}
+	return missing
 }
 
 // trial is one trial of an epoch, for the audit.

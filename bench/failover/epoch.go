@@ -25,11 +25,13 @@ type epoch struct {
 	t       Target
 	net     *remoting.Client
 	topics  []string
-	clock   func() int64
 	streams []*stream
 	tail    *tail
 	read    *ledger // what consumers have got
 	from    map[queueKey]int64
+	logFrom int64 // where the log began when the load did
+	began   time.Time
+	mono    int64 // CLOCK_MONOTONIC then
 	trials  []*trial
 	load    *run.Group
 }
@@ -37,7 +39,7 @@ type epoch struct {
 // begin starts a cluster, fills it, and puts it under load.
 func (r *failoverRun) begin(ctx context.Context, links bool) (_ *epoch, err error) {
 	r.made++
-	e := &epoch{r: r, dir: filepath.Join(r.o.DataDir, fmt.Sprintf("cluster-%d", r.made))}
+	e := &epoch{r: r, began: time.Now(), mono: bench.MonotonicNanos(), dir: filepath.Join(r.o.DataDir, fmt.Sprintf("cluster-%d", r.made))}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.close())
@@ -65,6 +67,9 @@ func (r *failoverRun) begin(ctx context.Context, links bool) (_ *epoch, err erro
 	if err := e.fill(ctx); err != nil {
 		return nil, fmt.Errorf("fill the log: %w", err)
 	}
+	if err := e.startTail(ctx); err != nil {
+		return nil, err
+	}
 	if r.f.RatePerS == 0 {
 		if err := e.calibrate(ctx); err != nil {
 			return nil, err
@@ -72,6 +77,9 @@ func (r *failoverRun) begin(ctx context.Context, links bool) (_ *epoch, err erro
 	}
 	_, addr, err := e.t.Leader(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if e.logFrom, err = logMin(ctx, e.net, addr); err != nil {
 		return nil, err
 	}
 	if e.from, err = ends(ctx, e.net, addr, e.topics, r.o.Queues); err != nil {
@@ -175,39 +183,114 @@ func (e *epoch) fill(ctx context.Context) error {
 	return err
 }
 
-// calibrate finds out what the cluster takes at most, and what the load is to be.
+// calibrate finds out what the cluster takes at most under the conditions of the trials, and what the load is to be.
 func (e *epoch) calibrate(ctx context.Context) error {
-	f := e.r.f
-	if e.r.o.Rate.Closed {
-		end := time.Now().Add(calibration)
-		n, took, err := e.flood(ctx, inFlight, e.r.o.Size, func(int64) bool { return time.Now().After(end) })
+	f, o := e.r.f, e.r.o
+	if o.Rate.Closed {
+		most, err := e.most(ctx)
 		if err != nil {
 			return fmt.Errorf("most that it takes: %w", err)
 		}
-		f.MaxPerS = float64(n) / took.Seconds()
-		e.r.o.say("it takes %s at most with %d in flight", results.FormatRate(f.MaxPerS), inFlight)
+		f.MaxPerS = most
 	}
 	f.RatePerS = e.r.rateOf(f.MaxPerS)
 	side := min(float64(sideRate), f.RatePerS/10)
-	f.Clients = []results.FailoverClient{
-		{Name: clientProbe, What: "knows all nodes, tries them all at once when the one it sends to fails", RatePerS: f.RatePerS - 2*side},
-		{Name: clientProduct, What: "the Go client as it comes: NameServer, hints of nodes that do not lead", RatePerS: side},
-		{Name: clientRoute, What: "knows the NameServer alone and asks it every 50 ms when the node it sends to fails", RatePerS: side},
-	}
+	f.Clients = e.r.clients(side)
+	f.Clients[0].RatePerS = f.RatePerS - side*float64(len(f.Clients)-1)
 	return nil
 }
 
-// startLoad starts consumers and clients.
-func (e *epoch) startLoad(ctx context.Context) error {
+// clients are the kinds of clients, each with a rate.
+func (r *failoverRun) clients(rate float64) []results.FailoverClient {
+	cs := []results.FailoverClient{
+		{Name: clientProbe, What: "knows all nodes, tries them all at once when the one it sends to fails", RatePerS: rate},
+		{Name: clientProduct, What: "the Go client as it comes: NameServer, hints of nodes that do not lead", RatePerS: rate},
+		{Name: clientRoute, What: "knows the NameServer alone and asks it every 50 ms when the node it sends to fails", RatePerS: rate},
+	}
+	return cs
+}
+
+// most is how many messages a second the cluster takes of a client that keeps many in flight, beside the other clients
+// and with the consumers close behind.
+func (e *epoch) most(ctx context.Context) (perS float64, err error) {
 	o := e.r.o
-	began, mono := time.Now(), bench.MonotonicNanos()
-	e.clock = func() int64 { return int64(time.Since(began)) }
-	for i, c := range e.r.f.Clients {
-		s := &stream{
-			name: c.Name, rate: c.RatePerS, window: window, size: o.Size, topics: e.topics, queues: o.Queues, clock: e.clock, mono: mono,
-			runID: uint64(o.Seed)<<32 | uint64(e.r.made)<<8 | uint64(i) | 1<<62, room: make(chan struct{}, 1),
+	streams, err := e.makeStreams(ctx, e.r.clients(sideRate)[1:], calibrating)
+	if err != nil {
+		return 0, errors.Join(err, closeStreams(streams))
+	}
+	load := run.New(context.WithoutCancel(ctx), "failover/calibrate")
+	for _, s := range streams {
+		load.Go(s.name, s.run)
+	}
+	beside := func() (acks int64) {
+		for _, s := range streams {
+			acks += s.acks.Load()
 		}
-		var err error
+		return acks
+	}
+	got, until := e.consumed(), time.Now().Add(calibration)
+	acked, took, err := e.flood(ctx, inFlight, o.Size, func(acked int64) bool {
+		for o.Tail && time.Now().Before(until) && acked+beside()-(e.consumed()-got) > window {
+			sleep(ctx, time.Millisecond) // a rate that consumers do not follow is none
+		}
+		return time.Now().After(until)
+	})
+	acked += beside()
+	load.Cancel()
+	if werr := load.Wait(); !errors.Is(werr, context.Canceled) {
+		err = errors.Join(err, werr)
+	}
+	if err = errors.Join(err, closeStreams(streams)); err != nil {
+		return 0, err
+	}
+	perS = float64(acked) / took.Seconds()
+	what := fmt.Sprintf("the most that the cluster takes is %s: one client with %d messages in flight, and the other clients with %d a second each", results.FormatRate(perS), inFlight, sideRate)
+	if o.Tail {
+		what += ", as fast as the consumers follow"
+	}
+	o.say("%s", what)
+	e.r.f.Notes = append(e.r.f.Notes, what)
+	return perS, nil
+}
+
+func (e *epoch) consumed() int64 {
+	if e.tail == nil {
+		return 0
+	}
+	return e.tail.got.Load()
+}
+
+// calibrating numbers the streams of [epoch.most], beyond those of trials.
+const calibrating = 16
+
+// runID tells the streams of a run apart.
+func (e *epoch) runID(stream int) uint64 {
+	return uint64(e.r.o.Seed)<<32 | uint64(e.r.made)<<8 | uint64(stream) | 1<<62
+}
+
+func (e *epoch) clock() int64 { return int64(time.Since(e.began)) }
+
+// startTail starts the consumers.
+func (e *epoch) startTail(ctx context.Context) (err error) {
+	var ids []uint64
+	for i := range e.r.clients(0) {
+		ids = append(ids, e.runID(i))
+	}
+	e.read = newLedger(ids...)
+	if e.r.o.Tail {
+		e.tail, err = newTail(ctx, e.t.NameServer(), e.topics, e.clock, e.read.take)
+	}
+	return err
+}
+
+// makeStreams makes clients with their schedules, numbered from first on. After an error those that were made come back.
+func (e *epoch) makeStreams(ctx context.Context, clients []results.FailoverClient, first int) (streams []*stream, err error) {
+	o := e.r.o
+	for i, c := range clients {
+		s := &stream{
+			name: c.Name, rate: c.RatePerS, window: window, size: o.Size, topics: e.topics, queues: o.Queues, clock: e.clock, mono: e.mono,
+			runID: e.runID(first + i), room: make(chan struct{}, 1),
+		}
 		switch c.Name {
 		case clientProbe:
 			nodes := e.t.Nodes()
@@ -218,16 +301,28 @@ func (e *epoch) startLoad(ctx context.Context) error {
 			s.client, err = newProduct(e.t.NameServer(), window)
 		}
 		if err != nil {
-			return err
+			return streams, fmt.Errorf("client %s: %w", c.Name, err)
 		}
-		e.streams = append(e.streams, s)
+		streams = append(streams, s)
 	}
-	e.read = newLedger(e.streams)
-	if o.Tail {
-		var err error
-		if e.tail, err = newTail(ctx, e.t.NameServer(), e.topics, e.clock, e.read.take); err != nil {
-			return err
+	return streams, nil
+}
+
+func closeStreams(streams []*stream) error {
+	var errs []error
+	for _, s := range streams {
+		if s.client != nil {
+			errs = append(errs, s.client.Close())
+			s.client = nil
 		}
+	}
+	return errors.Join(errs...)
+}
+
+// startLoad starts the clients.
+func (e *epoch) startLoad(ctx context.Context) (err error) {
+	if e.streams, err = e.makeStreams(ctx, e.r.f.Clients, 0); err != nil {
+		return err
 	}
 	e.load = run.New(context.WithoutCancel(ctx), "failover/load")
 	for _, s := range e.streams {
@@ -247,36 +342,28 @@ func (e *epoch) end(ctx context.Context) error {
 }
 
 // stopLoad lets nothing new fall due, waits for answers, and closes the clients.
-func (e *epoch) stopLoad() error {
-	if e.load == nil {
-		return nil
-	}
-	e.load.Cancel()
-	err := e.load.Wait()
-	e.load = nil
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	for end := time.Now().Add(e.r.o.Timeout + 2*time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		open := int64(0)
-		for _, s := range e.streams {
-			open += s.inFlight.Load()
+func (e *epoch) stopLoad() (err error) {
+	if e.load != nil {
+		e.load.Cancel()
+		if err = e.load.Wait(); errors.Is(err, context.Canceled) {
+			err = nil
 		}
-		if open == 0 {
-			break
+		e.load = nil
+		for end := time.Now().Add(e.r.o.Timeout + 2*time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+			open := int64(0)
+			for _, s := range e.streams {
+				open += s.inFlight.Load()
+			}
+			if open == 0 {
+				break
+			}
 		}
 	}
 	if e.tail != nil {
 		err = errors.Join(err, e.tail.close())
 		e.tail = nil
 	}
-	for _, s := range e.streams {
-		if s.client != nil {
-			err = errors.Join(err, s.client.Close())
-			s.client = nil
-		}
-	}
-	return err
+	return errors.Join(err, closeStreams(e.streams))
 }
 
 func (e *epoch) readAll(ctx context.Context) error {
@@ -284,12 +371,27 @@ func (e *epoch) readAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found := newLedger(e.streams)
+	var ids []uint64
+	for _, s := range e.streams {
+		ids = append(ids, s.runID)
+	}
+	found := newLedger(ids...)
 	if err := readBack(ctx, e.net, addr, e.from, found); err != nil {
 		return err
 	}
-	lost := e.audit(found, e.read)
+	logFrom, err := logMin(ctx, e.net, addr) // behind the reading: what it has not met has not gone
+	if err != nil {
+		return err
+	}
+	removed := logFrom - e.logFrom
+	if removed > 0 {
+		why := fmt.Sprintf("cluster %d: retention removed %d bytes of log; messages below have expired and its trials are void: is the disk full, or was the broker's configuration changed?", e.r.made, removed)
+		e.r.o.say("%s", why)
+		e.r.f.Notes = append(e.r.f.Notes, why)
+	}
+	lost, expired := e.audit(found, e.read, removed)
 	e.r.f.LostBetween += lost
+	e.r.f.ExpiredBetween += expired
 	if why := found.missingAt.Load(); why != nil {
 		e.r.f.Notes = append(e.r.f.Notes, fmt.Sprintf("cluster %d: %d offsets hold no message: %s", e.r.made, found.missing.Load(), *why))
 	}

@@ -56,11 +56,13 @@ type Options struct {
 const (
 	beforeEvent = time.Second
 	steadyFor   = 1200 * time.Millisecond // of load without trouble before an event
+	paceLag     = 150 * time.Millisecond  // a message that waits longer is trouble
+	paceWait    = 30 * time.Second        // for the load to be without trouble
 	patience    = 60 * time.Second
 	longestWait = 30 * time.Second // for the first ack after an event
 	sideRate    = 1000             // messages a second of every client but the first, at most a tenth of all
 	window      = 8192             // messages in flight of the first client
-	calibration = 3 * time.Second
+	calibration = 4 * time.Second
 	inFlight    = 1024 // while calibrating
 )
 
@@ -129,6 +131,13 @@ func Run(ctx context.Context, o Options) (*results.Failover, error) {
 	if o.DataDir == "" {
 		o.DataDir = filepath.Join(o.OutDir, "data")
 	}
+	spaceNote := ""
+	if o.Start == nil {
+		var err error
+		if spaceNote, err = o.fitDisk(); err != nil {
+			return nil, err
+		}
+	}
 	r := &failoverRun{o: &o, rng: rand.New(rand.NewPCG(uint64(o.Seed), 6))}
 	fsType := ""
 	if o.Env != nil {
@@ -143,8 +152,10 @@ func Run(ctx context.Context, o Options) (*results.Failover, error) {
 	if o.Tail {
 		r.f.Consumers = 1
 	}
-	if note != "" {
-		r.f.Notes = append(r.f.Notes, note)
+	for _, n := range []string{note, spaceNote} {
+		if n != "" {
+			r.f.Notes = append(r.f.Notes, n)
+		}
 	}
 	if o.Repl == "async" || o.Repl == "sync" {
 		r.f.Notes = append(r.f.Notes, "nobody is elected: the slave is promoted by `mqadmin promote` as soon as the master's process has ended, whose start is in the times")
@@ -182,6 +193,7 @@ func (r *failoverRun) all(ctx context.Context) error {
 	for _, e := range r.o.Events {
 		if why := r.o.cannot(e); why != "" && r.o.Start == nil {
 			r.f.Skipped = append(r.f.Skipped, results.FailoverSkip{What: "event " + e, Reason: why})
+			r.o.say("SKIPPED: event %s: %s", e, why)
 			continue
 		}
 		trials := r.o.Others
@@ -240,7 +252,8 @@ func (r *failoverRun) all(ctx context.Context) error {
 // trial lets one event happen and books what came of it.
 func (e *epoch) trial(ctx context.Context, event string, n int) error {
 	o := e.r.o
-	if err := e.steady(ctx); err != nil {
+	offPace, err := e.steady(ctx)
+	if err != nil {
 		return err
 	}
 	from, _, err := e.t.Leader(ctx)
@@ -289,6 +302,9 @@ func (e *epoch) trial(ctx context.Context, event string, n int) error {
 	}
 	e.await(ctx, at+int64(after))
 	e.book(t, at, after)
+	if offPace != "" {
+		t.Void = offPace
+	}
 	e.trials = append(e.trials, &trial{at: at, after: int64(after), res: t})
 	e.r.f.Trials = append(e.r.f.Trials, t)
 	first := t.Clients[0]
@@ -371,26 +387,50 @@ func (e *epoch) book(t *results.FailoverTrial, at int64, after time.Duration) {
 	}
 }
 
-// steady waits until all clients have been served well for a while.
-func (e *epoch) steady(ctx context.Context) error {
-	for end := time.Now().Add(patience); ; sleep(ctx, 50*time.Millisecond) {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+// steady waits until all clients keep their pace: what piled up is drained and next to nothing waits. It says what is
+// wrong if that takes too long, "" if all is well.
+func (e *epoch) steady(ctx context.Context) (bad string, err error) {
+	began := time.Now()
+	for said := false; ; {
+		if bad, err = e.watchPace(ctx); bad == "" || err != nil {
+			return bad, err
 		}
-		now := e.clock()
-		bad := ""
-		for _, s := range e.streams {
-			if n := float64(s.acked(now-int64(steadyFor), now)); now-s.start < int64(steadyFor) || n < 0.9*s.rate*steadyFor.Seconds() {
-				bad = fmt.Sprintf("%s has %.0f of %.0f acknowledgements in %v", s.name, n, s.rate*steadyFor.Seconds(), steadyFor)
+		if time.Since(began) > paceWait {
+			bad = fmt.Sprintf("the pace was not met again within %v", paceWait) + bad
+			e.r.o.say("%s", bad)
+			return bad, nil
+		}
+		if !said {
+			e.r.o.say("waiting for the pace%s", bad)
+			said = true
+		}
+	}
+}
+
+// watchPace looks at the clients for a while and says which falls behind, "" if none does. It returns early where it will
+// not hold.
+func (e *epoch) watchPace(ctx context.Context) (bad string, err error) {
+	began, before := time.Now(), make([]int64, len(e.streams))
+	for i, s := range e.streams {
+		_, before[i] = s.lag(e.clock())
+	}
+	for {
+		sleep(ctx, 50*time.Millisecond)
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		watched := time.Since(began)
+		for i, s := range e.streams {
+			lag, acks := s.lag(e.clock())
+			if lag > paceLag {
+				return fmt.Sprintf(": a message of %s has waited for %v", s.name, lag.Round(time.Millisecond)), nil
+			}
+			if got, want := float64(acks-before[i]), 0.9*s.rate*watched.Seconds(); watched >= steadyFor && got < want {
+				return fmt.Sprintf(": %s has %.0f acknowledgements in %v, fewer than %.0f", s.name, got, watched.Round(time.Millisecond), want), nil
 			}
 		}
-		if bad == "" {
-			return nil
-		}
-		if time.Now().After(end) {
-			// The trial tells by itself that it does not count.
-			e.r.o.say("the load is not steady after %v: %s", patience, bad)
-			return nil
+		if watched >= steadyFor {
+			return "", nil
 		}
 	}
 }

@@ -50,7 +50,9 @@ type stream struct {
 	start  int64
 
 	inFlight atomic.Int64
+	acks     atomic.Int64
 	room     chan struct{}
+	settled  int64 // all messages before have been answered; of lag
 
 	mu      sync.Mutex
 	chunks  []*[chunkMessages]message
@@ -127,6 +129,7 @@ func (s *stream) answered(m *message, err error) {
 		s.mu.Unlock()
 	} else {
 		m.state.Store(acked)
+		s.acks.Add(1)
 	}
 	if s.inFlight.Add(-1) == s.window-1 {
 		select {
@@ -168,14 +171,12 @@ func (s *stream) samples(t int64, after time.Duration) (out []results.FailoverSa
 	return out
 }
 
-// acked is how many messages were acknowledged in a span of time, of those due not long before.
-func (s *stream) acked(from, to int64) (n int64) {
+// lag is how long ago the oldest message fell due that has not been answered, and acks how many were acknowledged in all.
+// For one goroutine.
+func (s *stream) lag(now int64) (lag time.Duration, acks int64) {
 	made := s.count()
-	for i := s.first(from - int64(10*time.Second)); i < made; i++ {
-		m := s.at(i)
-		if d := m.done.Load(); m.state.Load() == acked && d >= from && d < to {
-			n++
-		}
+	for s.settled < made && s.at(s.settled).state.Load() != pending {
+		s.settled++
 	}
-	return n
+	return time.Duration(max(0, now-s.due(s.settled))), s.acks.Load()
 }

@@ -106,6 +106,9 @@ func (r *Failover) notes() []string {
 	if n := r.f.Lost(); n > 0 {
 		ns = append(ns, fmt.Sprintf("LOST: %d acknowledged messages were not found, or were damaged (%d of them due between trials)", n, r.f.LostBetween))
 	}
+	if n := r.f.Expired(); n > 0 {
+		ns = append(ns, fmt.Sprintf("EXPIRED: %d acknowledged messages lay in log that retention removed before it was read back: their trials do not count", n))
+	}
 	for _, e := range results.FailoverEvents() {
 		n, void := 0, 0
 		for _, t := range r.f.Trials {

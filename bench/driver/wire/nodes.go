@@ -158,10 +158,12 @@ func (c *Cluster) config(i, port int, peers []string) []string {
 	if c.spec.Repl == "raft" {
 		id = 0 // whoever leads
 	}
+	// What is measured is read back afterwards: retention must not take it away because the disk is shared.
 	lines := []string{
 		"brokerClusterName=DefaultCluster", "brokerName=" + group, "brokerId=" + strconv.Itoa(id), "brokerRole=" + role, "brokerIP1=127.0.0.1",
 		"brokerIP2=127.0.0.1", "bindAddress=127.0.0.1", "listenPort=" + strconv.Itoa(port), "haListenPort=" + strconv.Itoa(port+1),
 		"namesrvAddr=" + c.NameServer, "storePathRootDir=" + node.Store, "writeMode=" + c.spec.Write, "diskMaxUsedSpaceRatio=95",
+		"cleanFileForciblyEnable=false", "fileReservedTime=8760",
 		"flushDiskType=" + strings.ToUpper(c.spec.Flush) + "_FLUSH",
 	}
 	if c.spec.Repl == "raft" {

@@ -40,6 +40,7 @@ type fakeBroker struct {
 	name   string
 	addr   netip.AddrPort
 	server *remoting.Server
+	slave  bool // listed as a slave whose master is gone
 
 	mu      sync.Mutex
 	arrived chan struct{} // closed and replaced at every append
@@ -218,7 +219,11 @@ func (n *fakeNameServer) Serve(conn *remoting.Conn, req *protocol.Command) {
 }
 
 func (b *fakeBroker) data() protocol.BrokerData {
-	return protocol.BrokerData{Cluster: "DefaultCluster", BrokerName: b.name, BrokerAddrs: map[int64]string{0: b.addr.String()}}
+	id := int64(masterID)
+	if b.slave {
+		id = 1
+	}
+	return protocol.BrokerData{Cluster: "DefaultCluster", BrokerName: b.name, BrokerAddrs: map[int64]string{id: b.addr.String()}}
 }
 
 func (c *fakeCluster) route(topic string) protocol.TopicRouteData {

@@ -50,9 +50,9 @@ func (c *Client) EarliestStoreTime(ctx context.Context, q MessageQueue) (time.Ti
 }
 
 // CommittedOffset is where a group goes on in a queue. [ErrNotFound] when it never committed, unless
-// the broker decides that it begins at 0, as for a young queue.
+// the broker decides that it begins at 0, as for a young queue. While the queue has no master, one of its slaves is asked.
 func (c *Client) CommittedOffset(ctx context.Context, group string, q MessageQueue) (int64, error) {
-	resp, err := c.callQueue(ctx, q, protocol.RequestQueryConsumerOffset,
+	resp, err := c.callReplica(ctx, q, protocol.RequestQueryConsumerOffset,
 		&protocol.QueryOffsetHeader{ConsumerGroup: group, Topic: q.Topic, QueueID: q.QueueID})
 	if hasCode(err, protocol.ResponseQueryNotFound) {
 		return 0, fmt.Errorf("offset of group %s in queue %s: %w", group, q, ErrNotFound)
@@ -64,9 +64,9 @@ func (c *Client) CommittedOffset(ctx context.Context, group string, q MessageQue
 	return h.Offset, nil
 }
 
-// CommitOffset stores where a group goes on in a queue, also backwards.
+// CommitOffset stores where a group goes on in a queue, also backwards: at the master, or while there is none at a slave.
 func (c *Client) CommitOffset(ctx context.Context, group string, q MessageQueue, offset int64) error {
-	_, err := c.callQueue(ctx, q, protocol.RequestUpdateConsumerOffset, commitHeader(group, q, offset))
+	_, err := c.callReplica(ctx, q, protocol.RequestUpdateConsumerOffset, commitHeader(group, q, offset))
 	return err
 }
 
@@ -92,6 +92,20 @@ func (c *Client) callQueue(ctx context.Context, q MessageQueue, code protocol.Re
 		return resp, err
 	}
 	return c.callMaster(ctx, q.BrokerName, code, header, nil)
+}
+
+// callReplica is callQueue for what a slave may do as well while there is no master: groups read its copy then
+// (RemoteBrokerOffsetStore, MQClientInstance.findBrokerAddressInAdmin).
+func (c *Client) callReplica(ctx context.Context, q MessageQueue, code protocol.RequestCode, header any) (*protocol.Command, error) {
+	resp, err := c.callQueue(ctx, q, code, header)
+	if !errors.Is(err, ErrNoBroker) {
+		return resp, err
+	}
+	addr, _ := c.routes.replica(q.BrokerName, masterID)
+	if addr == "" {
+		return nil, err
+	}
+	return c.call(ctx, addr, code, header, nil)
 }
 
 // ConsumeFrom says where a group begins in a queue for which it has no committed offset.

@@ -122,11 +122,13 @@ func (s *brokerOffsets) persist(ctx context.Context, surely bool, queues ...Mess
 	return errors.Join(errs...)
 }
 
-// tell commits without an answer, as Java does every 5 s.
+// tell commits without an answer, as Java does every 5 s: to a slave while there is no master.
 func (s *brokerOffsets) tell(ctx context.Context, q MessageQueue, offset int64) error {
 	addr, err := s.c.masterOf(ctx, q.BrokerName)
 	if err != nil {
-		return err
+		if addr, _ = s.c.routes.replica(q.BrokerName, masterID); addr == "" {
+			return err
+		}
 	}
 	return s.c.oneway(ctx, addr, protocol.RequestUpdateConsumerOffset, commitHeader(s.group, q, offset), nil)
 }

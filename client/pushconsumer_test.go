@@ -599,3 +599,39 @@ func TestPushStartErrors(t *testing.T) {
 	require.ErrorIs(t, second.Start(t.Context()), ErrGroupInUse)
 	require.Equal(t, []string{"g"}, slices.Collect(maps.Keys(cl.consumers)))
 }
+
+// Proves that a group begins, reads and commits at a slave while a name has no master, both one that starts then and one
+// that was there before.
+func TestPushFromSlave(t *testing.T) {
+	c := newFakeCluster(t, 1, "broker-a")
+	c.createTopic("T", 2)
+	cl := c.client()
+	p := newProducer(t, cl)
+	for i := range 10 {
+		_, err := p.Send(t.Context(), text("T", fmt.Sprint(i)))
+		require.NoError(t, err)
+	}
+	before := newSink(nil)
+	startConsumer(t, cl, "T", Tags(), before.handle, func(o *PushConsumerOptions) { o.Group = "before" })
+	before.wait(t, 10)
+	b := c.broker("broker-a")
+	b.mu.Lock()
+	b.slave = true
+	b.mu.Unlock()
+	require.Eventually(t, func() bool { return cl.routes.master("broker-a") == "" }, 20*time.Second, 5*time.Millisecond)
+	late := newSink(nil)
+	startConsumer(t, cl, "T", Tags(), late.handle, func(o *PushConsumerOptions) { o.Group = "late" })
+	require.Len(t, late.wait(t, 10), 10)
+	queues, err := cl.Admin().Queues(t.Context(), "T")
+	require.NoError(t, err)
+	require.Len(t, queues, 2)
+	for _, q := range queues {
+		require.Eventually(t, func() bool { return b.committed("late", q) == 5 && b.committed("before", q) == 5 }, 20*time.Second, 5*time.Millisecond)
+		o, err := cl.CommittedOffset(t.Context(), "late", q)
+		require.NoError(t, err)
+		require.EqualValues(t, 5, o)
+		require.NoError(t, cl.CommitOffset(t.Context(), "late", q, 3))
+		_, err = cl.MaxOffset(t.Context(), q)
+		require.ErrorIs(t, err, ErrNoBroker, "the end is the master's to say")
+	}
+}

@@ -248,9 +248,7 @@ func (x *trial) start(more ...string) {
 		n := 0
 		eventually(x, 20*time.Second, "the slave follows", func() bool {
 			n++ // one that is there already is not saved again
-			_, metrics := leader.page(x, "/metrics")
-			return strings.Contains(metrics, "rmq_replication_lag_bytes{") &&
-				x.cl.Admin().CreateTopic(x.Context(), leader.addr(), &protocol.TopicConfig{TopicName: fmt.Sprint(topicOfTrial, "Warm", n), ReadQueueNums: 1, WriteQueueNums: 1, Perm: 6, TopicFilterType: "SINGLE_TAG"}, "") == nil
+			return leader.hasReplica(x) && x.cl.Admin().CreateTopic(x.Context(), leader.addr(), &protocol.TopicConfig{TopicName: fmt.Sprint(topicOfTrial, "Warm", n), ReadQueueNums: 1, WriteQueueNums: 1, Perm: 6, TopicFilterType: "SINGLE_TAG"}, "") == nil
 		})
 	}
 	createTopic(x, x.cl, leader, topicOfTrial, queuesOfTrial)
@@ -406,6 +404,13 @@ func (n *node) positions(t testing.TB) map[string]int64 {
 	}
 	require.NotEmpty(t, at, "%.500s", text)
 	return at
+}
+
+// hasReplica says whether a slave is attached to a master.
+func (n *node) hasReplica(t testing.TB) bool {
+	t.Helper()
+	_, text := n.page(t, "/metrics")
+	return strings.Contains(text, "rmq_replication_lag_bytes{")
 }
 
 var lossLine = regexp.MustCompile(`(?m)^rmq_log_max_unflushed_bytes(?:\{[^}]*\})? (\S+)$`)

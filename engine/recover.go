@@ -544,6 +544,15 @@ func (s *Store) lastNonZero(m *mappedfile.MappedFile, from, to int64) (int64, er
 
 // keepAside copies [from, to) into broken/ and counts the whole records in it.
 func (s *Store) keepAside(m *mappedfile.MappedFile, from, to int64) (string, error) {
+	name, err := s.copyAside(m, from, to)
+	if err == nil {
+		s.report.CutRecords += s.countRecords(m, from, to)
+	}
+	return name, err
+}
+
+// copyAside copies [from, to) into broken/.
+func (s *Store) copyAside(m *mappedfile.MappedFile, from, to int64) (string, error) {
 	dir := path.Join(rmqDir(s.o.Dir), "broken")
 	if err := s.o.FS.MkdirAll(dir, 0o755); err != nil {
 		return "", err
@@ -567,7 +576,6 @@ func (s *Store) keepAside(m *mappedfile.MappedFile, from, to int64) (string, err
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", err
 	}
-	s.report.CutRecords += s.countRecords(m, from, to)
 	return name, errors.Join(s.o.FS.SyncDir(dir), s.o.FS.SyncDir(rmqDir(s.o.Dir)))
 }
 

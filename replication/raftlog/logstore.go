@@ -58,6 +58,9 @@ type LogStore struct {
 	header   Header
 	failed   error // an undo has failed: nothing is stored any more
 
+	// mend has a committed frame repaired that is damaged; nil: nobody can. Set before raft starts.
+	mend func(index uint64, e entry) error
+
 	commit  atomic.Uint64
 	highest atomic.Int64 // for gateTruncate
 	start   atomic.Pointer[Start]
@@ -461,20 +464,49 @@ func (s *LogStore) GetLog(index uint64, l *raft.Log) error {
 }
 
 // Frame gives the bytes of a frame, to be released; an error, raft.ErrLogNotFound or another, if the entry of
-// that index and term is not there any more. What comes from a file has been verified.
+// that index and term is not there any more. What comes from a file has been verified, and repaired from
+// another node if need be.
 func (s *LogStore) Frame(index, term uint64) (*engine.RawResult, error) {
-	e, err := s.entry(index)
-	if err == nil && e.term != term {
-		err = raft.ErrLogNotFound
-	}
+	e, err := s.named(index, term)
 	if err != nil {
 		return nil, err
 	}
 	return s.read(index, e)
 }
 
-// read gives the bytes of the frame of e.
+// intact is Frame that leaves damage as it is.
+func (s *LogStore) intact(index, term uint64) (*engine.RawResult, error) {
+	e, err := s.named(index, term)
+	if err != nil {
+		return nil, err
+	}
+	return s.readOnce(index, e)
+}
+
+// named is the entry of index if its term is that.
+func (s *LogStore) named(index, term uint64) (entry, error) {
+	e, err := s.entry(index)
+	if err == nil && e.term != term {
+		err = raft.ErrLogNotFound
+	}
+	return e, err
+}
+
+// read gives the bytes of the frame of e, repaired if they were damaged.
 func (s *LogStore) read(index uint64, e entry) (*engine.RawResult, error) {
+	r, err := s.readOnce(index, e)
+	var damage *engine.CorruptionError
+	if s.mend == nil || !errors.As(err, &damage) {
+		return r, err
+	}
+	if merr := s.mend(index, e); merr != nil {
+		return nil, errors.Join(err, merr)
+	}
+	return s.readOnce(index, e)
+}
+
+// readOnce gives the bytes of the frame of e.
+func (s *LogStore) readOnce(index uint64, e entry) (*engine.RawResult, error) {
 	r, err := s.engine.ReadRaw(e.pos, int(e.len), engine.UptoWritten)
 	if errors.Is(err, engine.ErrOffsetTooSmall) || errors.Is(err, engine.ErrOffsetTooLarge) {
 		return nil, raft.ErrLogNotFound // retention or a cut was quicker
@@ -765,7 +797,13 @@ func (s *LogStore) Hash(from, to uint64) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		sum = crc64.Update(sum, hashTable, r.Bytes)
+		if _, err := ParseHeader(r.Bytes); err != nil { // damage is no difference
+			r.Release()
+			if r, err = s.read(index, e); err != nil {
+				return 0, err
+			}
+		}
+		sum = crc64.Update(sum, hashTable, r.Bytes[:HeaderBytes])
 		r.Release()
 	}
 	return sum, nil

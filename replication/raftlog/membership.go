@@ -107,6 +107,12 @@ func (n *Node) handle(ctx context.Context, from hello, k kind, body []byte) (any
 			return nil, err
 		}
 		return n.install(ctx, from, &s)
+	case kindFrame:
+		var q frameQuery
+		if err := json.Unmarshal(body, &q); err != nil {
+			return nil, err
+		}
+		return n.framePart(q)
 	case kindPace:
 		own, _, _ := n.needs()
 		return paceNote{own}, nil

@@ -205,6 +205,8 @@ type Node struct {
 	paced   atomic.Int32  // how often the timeouts are doubled, see pace
 	changed chan struct{} // capacity 1: the role may have changed
 
+	mends mender
+
 	raftMu   sync.Mutex // held while raft is started or stopped
 	instance atomic.Pointer[instance]
 
@@ -257,6 +259,7 @@ func Open(ctx context.Context, o Options) (_ *Node, err error) {
 	if err := n.listen(ctx); err != nil {
 		return nil, errors.Join(err, n.closeStores())
 	}
+	n.logs.mend = n.mend
 	n.prop = newProposer(n, o.Window)
 	n.group.Go("propose", n.prop.propose)
 	n.group.Go("reap", n.prop.reap)

@@ -117,7 +117,7 @@ func (p *peer) measure(note paceNote) {
 		var theirs paceNote
 		began := time.Now()
 		if err := p.askWithin(paceTimeout, kindPace, note, &theirs); err != nil {
-			return nil //nolint:nilerr // it is measured again
+			return nil // it is measured again
 		}
 		p.mu.Lock()
 		p.trips.add(time.Since(began))

@@ -33,6 +33,7 @@ const (
 	kindJoin
 	kindHash
 	kindPace
+	kindFrame
 )
 
 const (

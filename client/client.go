@@ -20,7 +20,7 @@ import (
 // Client is one participant of a cluster; see the package comment. Safe for concurrent use.
 //
 // Goroutines: "routes" asks for the routes of topics in use, "heartbeat" tells brokers of the
-// members; answers to requests of brokers that may take long run in goroutines of their own.
+// members, "leaders" looks after brokers that owe answers; answers to requests of brokers that may take long run in goroutines of their own.
 type Client struct {
 	opt     Options
 	id      string
@@ -28,6 +28,7 @@ type Client struct {
 	rpc     *remoting.Client
 	servers *nameServers
 	routes  routeTable
+	leaders leaderWatch
 	warm    sync.Map // address → *remoting.Conn that was open when last looked at
 	group   *run.Group
 	started time.Time
@@ -71,6 +72,7 @@ func New(o Options) (*Client, error) {
 		beat: make(chan struct{}, 1), producers: map[string]*Producer{}, consumers: map[string]consumer{},
 	}
 	c.routes.init()
+	c.leaders.wake = make(chan struct{}, 1)
 	var err error
 	if c.rpc, err = remoting.NewClient(context.Background(), remoting.ClientOptions{Name: "client", Handler: (*incoming)(c), CallTimeout: o.Timeout, Logger: o.Logger}); err != nil {
 		return nil, err
@@ -78,6 +80,7 @@ func New(o Options) (*Client, error) {
 	c.group = run.New(context.Background(), "client")
 	c.group.Go("routes", c.pollRoutes)
 	c.group.Go("heartbeat", c.heartbeats)
+	c.group.Go("leaders", c.watchLeaders)
 	return c, nil
 }
 

@@ -39,6 +39,7 @@ type fakeBroker struct {
 	c      *fakeCluster
 	name   string
 	addr   netip.AddrPort
+	others map[int64]string // addresses of its other nodes in routes
 	server *remoting.Server
 	slave  bool // listed as a slave whose master is gone
 
@@ -223,7 +224,9 @@ func (b *fakeBroker) data() protocol.BrokerData {
 	if b.slave {
 		id = 1
 	}
-	return protocol.BrokerData{Cluster: "DefaultCluster", BrokerName: b.name, BrokerAddrs: map[int64]string{id: b.addr.String()}}
+	addrs := map[int64]string{id: b.addr.String()}
+	maps.Copy(addrs, b.others)
+	return protocol.BrokerData{Cluster: "DefaultCluster", BrokerName: b.name, BrokerAddrs: addrs}
 }
 
 func (c *fakeCluster) route(topic string) protocol.TopicRouteData {

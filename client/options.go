@@ -35,6 +35,10 @@ type Options struct {
 	RouteInterval time.Duration
 	// HeartbeatInterval is how often brokers hear of the client. Default 30 s; they forget after 120 s.
 	HeartbeatInterval time.Duration
+	// LeaderProbe is how long a broker that owes answers to sends may say nothing until the client asks the other nodes
+	// of that broker, a slave or the members of its group, whether one of them leads by now. If one does, sends go there,
+	// and those without an answer are tried again as those of a broken connection are. Default 500 ms; negative: never.
+	LeaderProbe time.Duration
 
 	// Serialize encodes the headers of requests: JSON (the default, which everybody reads) or ROCKETMQ.
 	Serialize protocol.Serialize
@@ -50,6 +54,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.Timeout, 3*time.Second)
 	setDefault(&o.RouteInterval, 30*time.Second)
 	setDefault(&o.HeartbeatInterval, 30*time.Second)
+	setDefault(&o.LeaderProbe, 500*time.Millisecond)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

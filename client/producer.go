@@ -366,7 +366,9 @@ func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error)
 			}
 			return nil, fmt.Errorf("send to %s: %w", addr, err)
 		}
+		owed := p.c.owe(q.BrokerName, addr)
 		resp, err := p.c.rpc.Call(ctx, addr, p.request(s, q))
+		owed.paid()
 		res, err := p.answer(s, q, addr, resp, err, time.Since(began))
 		if err == nil || saysUnknown(err) {
 			return res, err

@@ -69,6 +69,7 @@ type async struct {
 	queue MessageQueue
 	addr  string
 	began time.Time
+	owed  *pulse
 }
 
 // startNow sends the first attempt if that needs no look-up and no dialling.
@@ -98,7 +99,9 @@ func (a *async) startNow() bool {
 		dst = protocol.AppendSendRequest(dst, protocol.RequestSendMessageV2, opaque, 0, a.p.c.opt.Serialize, h, len(a.s.body))
 		return append(dst, a.s.body...)
 	}}
+	a.owed = a.p.c.owe(q.BrokerName, addr)
 	if err := conn.Start(&a.call); err != nil {
+		a.owed.paid()
 		a.s.attempts++
 		return false
 	}
@@ -107,6 +110,7 @@ func (a *async) startNow() bool {
 
 // answered runs on the connection's reader.
 func (a *async) answered(call *remoting.Call) {
+	a.owed.paid()
 	res, err := a.p.answer(a.s, a.queue, a.addr, call.Response, call.Err, time.Since(a.began))
 	hinted := err != nil && !saysUnknown(err) && a.p.c.followHint(a.queue.BrokerName, a.addr, call.Response)
 	if hinted {

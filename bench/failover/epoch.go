@@ -204,7 +204,7 @@ func (e *epoch) calibrate(ctx context.Context) error {
 func (r *failoverRun) clients(rate float64) []results.FailoverClient {
 	cs := []results.FailoverClient{
 		{Name: clientProbe, What: "knows all nodes, tries them all at once when the one it sends to fails", RatePerS: rate},
-		{Name: clientProduct, What: "the Go client as it comes: NameServer, hints of nodes that do not lead", RatePerS: rate},
+		{Name: clientProduct, What: "the Go client as it comes: NameServer, hints of nodes that do not lead, asks the others when one says nothing for 500 ms", RatePerS: rate},
 		{Name: clientRoute, What: "knows the NameServer alone and asks it every 50 ms when the node it sends to fails", RatePerS: rate},
 	}
 	return cs

@@ -68,6 +68,8 @@ type Failover struct {
 	Trials  []*FailoverTrial `json:"trials"`
 	// LostBetween counts acknowledged messages that were not found, or damaged, of those due in no trial.
 	LostBetween int64 `json:"lost_between,omitempty"`
+	// GoneBetween counts messages that consumers had read, nobody acknowledged, and were not found, of those due in no trial.
+	GoneBetween int64 `json:"gone_between,omitempty"`
 	// ExpiredBetween counts those of a cluster whose retention had removed log: nobody can tell what became of them.
 	ExpiredBetween int64    `json:"expired_between,omitempty"`
 	Notes          []string `json:"notes,omitempty"`
@@ -430,9 +432,26 @@ func (f *Failover) Lost() (n int64) {
 		for _, c := range t.Clients {
 			n += c.Lost + c.Corrupted
 		}
+	}
+	return n
+}
+
+// ReadAndGone is how many messages consumers had read that nobody acknowledged and that were not found, all in all. A group
+// promises that there are none; a pair loses what its old master took and its new one never saw.
+func (f *Failover) ReadAndGone() (n int64) {
+	n = f.GoneBetween
+	for _, t := range f.Trials {
 		n += t.ReadAndGone
 	}
 	return n
+}
+
+// Broken is how many messages break what the replication promises.
+func (f *Failover) Broken() int64 {
+	if f.Repl == "async" || f.Repl == "sync" {
+		return f.Lost()
+	}
+	return f.Lost() + f.ReadAndGone()
 }
 
 // Expired is how many acknowledged messages were not found because retention had removed log, all in all.

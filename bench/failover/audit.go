@@ -164,14 +164,26 @@ func readBack(ctx context.Context, net *remoting.Client, addr string, from map[q
 
 // audit sets what was found against what was acknowledged, trial by trial. consumed is what consumers have read. removed is
 // how many bytes of log retention has taken since the load began: where it has, what is not there has expired and is no
-// loss, and the trials do not count. lost and expired are of messages that were due in no trial.
-func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, expired int64) {
-	between := int64(0)
+// loss, and the trials do not count. What comes back is of messages that were due in no trial.
+func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, gone, expired int64) {
+	between := func(s *stream, from, to int64) {
+		for n := from; n < to; n++ {
+			switch {
+			case found.found[s.runID].count(n) > 0: // as it should be
+			case s.at(n).state.Load() == acked && removed > 0:
+				expired++
+			case s.at(n).state.Load() == acked:
+				lost++
+			case removed == 0 && consumed.found[s.runID].count(n) > 0:
+				gone++
+			}
+		}
+	}
 	for i, s := range e.streams {
 		done := int64(0) // messages before have been looked at
 		for _, t := range e.trials {
 			from, to := s.first(t.at-int64(beforeEvent)), min(s.first(t.at+t.after), s.count())
-			between += e.between(s, found, consumed, done, from)
+			between(s, done, from)
 			done = max(done, to)
 			c := &t.res.Clients[i]
 			for n := from; n < to; n++ {
@@ -189,7 +201,7 @@ func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, expired int
 				}
 			}
 		}
-		between += e.between(s, found, consumed, done, s.count())
+		between(s, done, s.count())
 		lost += found.found[s.runID].corrupted
 	}
 	for _, t := range e.trials {
@@ -198,21 +210,7 @@ func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, expired int
 			t.res.Void = fmt.Sprintf("retention removed %s of log before it was read back", results.FormatBytes(float64(removed)))
 		}
 	}
-	lost += found.missing.Load()
-	if removed > 0 {
-		return lost, between
-	}
-	return lost + between, 0
-}
-
-// between counts what is missing of the messages from one number to another, which were due in no trial.
-func (e *epoch) between(s *stream, found, consumed *ledger, from, to int64) (missing int64) {
-	for n := from; n < to; n++ {
-		if found.found[s.runID].count(n) == 0 && (s.at(n).state.Load() == acked || consumed.found[s.runID].count(n) > 0) {
-			missing++
-		}
-	}
-	return missing
+	return lost + found.missing.Load(), gone, expired
 }
 
 // trial is one trial of an epoch, for the audit.

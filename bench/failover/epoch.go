@@ -207,6 +207,9 @@ func (r *failoverRun) clients(rate float64) []results.FailoverClient {
 		{Name: clientProduct, What: "the Go client as it comes: NameServer, hints of nodes that do not lead, asks the others when one says nothing for 500 ms", RatePerS: rate},
 		{Name: clientRoute, What: "knows the NameServer alone and asks it every 50 ms when the node it sends to fails", RatePerS: rate},
 	}
+	if r.o.JavaClient != "" {
+		cs = append(cs, results.FailoverClient{Name: clientJava, What: "an unmodified client as it comes, in a process of its own: " + r.o.JavaClient, RatePerS: rate})
+	}
 	return cs
 }
 
@@ -297,6 +300,8 @@ func (e *epoch) makeStreams(ctx context.Context, clients []results.FailoverClien
 			s.client, err = newRedirect(ctx, 2*time.Millisecond, o.Timeout, func(context.Context) []string { return nodes })
 		case clientRoute:
 			s.client, err = newRedirect(ctx, 50*time.Millisecond, o.Timeout, byRoute(e.net, e.t.NameServer(), e.topics[0]))
+		case clientJava:
+			s.client, err = newExternal(ctx, o.JavaClient, e.t.NameServer(), e.dir, window)
 		default:
 			s.client, err = newProduct(e.t.NameServer(), window)
 		}
@@ -389,7 +394,8 @@ func (e *epoch) readAll(ctx context.Context) error {
 		e.r.o.say("%s", why)
 		e.r.f.Notes = append(e.r.f.Notes, why)
 	}
-	lost, expired := e.audit(found, e.read, removed)
+	lost, gone, expired := e.audit(found, e.read, removed)
+	e.r.f.GoneBetween += gone
 	e.r.f.LostBetween += lost
 	e.r.f.ExpiredBetween += expired
 	if why := found.missingAt.Load(); why != nil {

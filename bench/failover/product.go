@@ -21,7 +21,7 @@ func newProduct(nameServer string, window int) (*product, error) {
 		return nil, err
 	}
 	// Room beyond the window: then SendAsync never waits.
-	p, err := c.NewProducer(client.ProducerOptions{Group: "rmqbench-failover-client", MaxInFlight: 2 * window})
+	p, err := c.NewProducer(client.ProducerOptions{Group: "rmqbench-failover-client", MaxInFlight: 2 * window, CompressBytes: -1})
 	if err != nil {
 		_ = c.Close(context.Background()) // nothing was sent
 		return nil, err

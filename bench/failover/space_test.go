@@ -55,7 +55,8 @@ func TestRetentionIsNoLoss(t *testing.T) {
 		for n := int64(1500); n < 5000; n++ {
 			found.found[7].add(n)
 		}
-		lost, expired := e.audit(found, newLedger(7), removed)
+		lost, gone, expired := e.audit(found, newLedger(7), removed)
+		require.Zero(t, gone)
 		require.True(t, res.Audited)
 		if removed == 0 {
 			require.EqualValues(t, 1000, lost)

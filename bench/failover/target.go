@@ -56,10 +56,13 @@ func startOwn(ctx context.Context, o *Options, dir string, links bool) (Target, 
 func (o *Options) cannot(event string) string {
 	switch event {
 	case results.FailHandover:
-		if o.Repl != "raft" {
-			return fmt.Sprintf("--repl=%s has nobody to hand over to without an operator", o.Repl)
+		switch o.Repl {
+		case "none":
+			return "there is one node only"
+		case "raft":
+			return o.lacks("transferLeader")
 		}
-		return o.lacks("transferLeader")
+		return o.lacks("promote")
 	case results.FailKill, results.FailStop:
 		if o.Repl == "async" || o.Repl == "sync" {
 			return o.lacks("promote")
@@ -72,7 +75,7 @@ func (o *Options) cannot(event string) string {
 			return "who leads is not elected: nothing takes over when the nodes do not hear each other"
 		}
 		if m, _ := filepath.Glob(filepath.Join(o.FaultsDir, "mqbroker")); o.FaultsDir == "" || len(m) == 0 {
-			return "it takes programs whose links can be cut: build them with `make build-faults` and name them with --faults-dir"
+			return "it takes programs whose links can be cut: build them with `make build-faults` or `make bench-failover`, or name others with --faults-dir"
 		}
 	}
 	return ""
@@ -158,6 +161,9 @@ func (t *own) Strike(ctx context.Context, event string) error {
 		})
 	case results.FailHandover:
 		t.g.Go("handover", func(ctx context.Context) error {
+			if t.o.Repl != "raft" {
+				return t.promote(ctx, n)
+			}
 			return t.mqadmin(ctx, "transferLeader", "-n", t.cl.NameServer, "-b", n.Addr)
 		})
 	case results.FailPartition:
@@ -176,7 +182,8 @@ func (t *own) Strike(ctx context.Context, event string) error {
 }
 
 // goOn does what whoever runs the cluster does when the process of who leads has ended: a single broker is started again, a
-// slave is promoted. A group of three needs nobody.
+// slave is promoted. A group of three needs nobody. Dual write acknowledges nothing with one copy: the node that has ended
+// is started again at once, to be the slave of the other.
 func (t *own) goOn(ctx context.Context, n *wire.Node) error {
 	if err := n.AwaitEnd(ctx); err != nil {
 		return err
@@ -184,11 +191,21 @@ func (t *own) goOn(ctx context.Context, n *wire.Node) error {
 	switch t.o.Repl {
 	case "none":
 		return t.cl.StartNode(ctx, n)
-	case "async", "sync":
-		i := slices.IndexFunc(t.cl.Nodes, func(o *wire.Node) bool { return o != n })
-		return t.mqadmin(ctx, "promote", "-n", t.cl.NameServer, "-b", t.cl.Nodes[i].Addr, "--accept-loss")
+	case "async":
+		return t.promote(ctx, n)
+	case "sync":
+		if err := t.promote(ctx, n); err != nil {
+			return err
+		}
+		return t.cl.StartNode(ctx, n)
 	}
 	return nil
+}
+
+// promote makes the other node of a pair its master.
+func (t *own) promote(ctx context.Context, master *wire.Node) error {
+	i := slices.IndexFunc(t.cl.Nodes, func(o *wire.Node) bool { return o != master })
+	return t.mqadmin(ctx, "promote", "-n", t.cl.NameServer, "-b", t.cl.Nodes[i].Addr, "--accept-loss")
 }
 
 // mqadmin runs one command of the tool for operators.

@@ -68,7 +68,7 @@ what became of every message; at the end all of it is read back.`,
 	fl.StringVar(&f.timeout, "timeout", "10s", "after which a message that is not acknowledged has failed")
 	fl.BoolVar(&f.noConsumers, "no-consumers", false, "no consumers that follow all queues")
 	fl.StringVar(&f.faultsDir, "faults-dir", "", "programs whose links can be cut, for partition and slow (default bin/faults beside this program)")
-	fl.StringVar(&f.javaClient, "java-client", "", "command of an unmodified Java client; without it that client is skipped")
+	fl.StringVar(&f.javaClient, "java-client", "", "command of an unmodified Java client, words separated by blanks; the NameServer is appended (default: that client is skipped)")
 	fl.Int64Var(&f.seed, "seed", 1, "of the order of events and of bodies")
 	fl.StringVar(&f.out, "out", "", "directory of the run (default results/failover-<time>)")
 	fl.StringVar(&f.dir, "dir", "", "directory for the stores, on the disk to measure (default <out>/data)")
@@ -171,7 +171,7 @@ func runFailover(ctx context.Context, f *failoverFlags, stdout, stderr io.Writer
 	case err != nil:
 		return fmt.Errorf("%w (what was measured is in %s, marked incomplete)", err, o.OutDir)
 	}
-	if n := run.Lost(); n > 0 {
+	if n := run.Broken(); n > 0 {
 		return &exitError{exitFailed, errors.New("audit: " + strconv.FormatInt(n, 10) + " acknowledged messages were lost, damaged or read and then gone")}
 	}
 	return nil

@@ -106,6 +106,9 @@ func (r *Failover) notes() []string {
 	if n := r.f.Lost(); n > 0 {
 		ns = append(ns, fmt.Sprintf("LOST: %d acknowledged messages were not found, or were damaged (%d of them due between trials)", n, r.f.LostBetween))
 	}
+	if n := r.f.ReadAndGone(); n > 0 {
+		ns = append(ns, fmt.Sprintf("READ AND GONE: %d messages that consumers had read and nobody acknowledged were not found", n))
+	}
 	if n := r.f.Expired(); n > 0 {
 		ns = append(ns, fmt.Sprintf("EXPIRED: %d acknowledged messages lay in log that retention removed before it was read back: their trials do not count", n))
 	}
@@ -302,7 +305,7 @@ func (r *Failover) HTML(w io.Writer) error {
 		Command                         string
 	}{
 		Style: template.CSS(pageStyle), Run: r.f, Head: strings.Split(r.head(), "\n"), Complete: r.f.Complete, Times: r.timesTable().html(), Counts: r.countsTable().html(),
-		Clients: r.clientTable().html(), Trials: r.trialTable().html(), Notes: r.notes(), Trouble: r.f.Lost() > 0, Means: r.f.Class.Means(), Command: strings.Join(r.f.Command, " "),
+		Clients: r.clientTable().html(), Trials: r.trialTable().html(), Notes: r.notes(), Trouble: r.f.Broken() > 0, Means: r.f.Class.Means(), Command: strings.Join(r.f.Command, " "),
 	}
 	v.Kill, v.One, v.All = r.f.Class.Survives()
 	if r.env != nil {

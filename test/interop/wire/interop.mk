@@ -33,6 +33,12 @@ $(WIRE_JAVA)/target/%/classpath: $(WIRE_SOURCES)
 	cd $(WIRE_JAVA) && $(INTEROP_MVN) -P $* package
 	@touch $@
 
+.PHONY: bench-failover
+bench-failover: build build-faults ## every event and client of rmqbench failover, the unmodified Java client 4.9.8 too: REPL=raft OUT=dir ARGS='--trials=100 --rate=50%'
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then $(MAKE) --no-print-directory $(WIRE_JAVA)/target/client49/classpath; fi
+	$(BIN)/rmqbench failover --repl=$(or $(REPL),raft) $(if $(OUT),--out $(OUT)) \
+		--java-client="$$(test ! -f $(WIRE_JAVA)/target/client49/classpath || echo java -Xms256m -Xmx256m -Duser.home=/tmp/rmqbench-java -cp $(WIRE_JAVA)/target/client49/classes:$$(cat $(WIRE_JAVA)/target/client49/classpath) failover.Main)" $(ARGS)
+
 .PHONY: bench-apache
 bench-apache: build $(WIRE_JAVA)/target/server54/classpath ## our brokers and Apache's in turn: REPL=none,async,sync,raft FLUSH=async,sync OUT=dir ARGS='--producers=4 --window=64'
 	bench/peers/apache.sh $(or $(OUT),results/apache) $(ARGS)

@@ -24,6 +24,8 @@ const (
 	resolveRetry    = time.Second
 	registerWait    = time.Second // for a new topic to be known before its first message is answered
 	unregisterLimit = 3 * time.Second
+	rivalPeriod     = time.Second // a master whose name is taken looks again
+	rivalLimit      = time.Second // for the other one to answer
 )
 
 // Registrar keeps all name servers informed (org.apache.rocketmq.broker.out.BrokerOuterAPI): each has a
@@ -214,6 +216,9 @@ func (r *Registrar) session(ctx context.Context, t *nameServer, ok func()) error
 	if err != nil {
 		return err
 	}
+	if err := r.awaitName(ctx, conn, t.addr); err != nil {
+		return err
+	}
 	if err := r.registerAll(ctx, t, conn); err != nil {
 		return err
 	}
@@ -241,6 +246,61 @@ func (r *Registrar) session(ctx context.Context, t *nameServer, ok func()) error
 			return err
 		}
 	}
+}
+
+// awaitName returns once no other master has this one's name, by this name server. To register all the same
+// would take the other's place, for clients and slaves, and neither would know.
+func (r *Registrar) awaitName(ctx context.Context, conn *remoting.Conn, nameServer string) error {
+	told := ""
+	for {
+		other, err := r.rival(ctx, conn)
+		if err != nil || other == "" {
+			return err
+		}
+		if other != told {
+			c := r.conf()
+			r.log.Error("another master has this one's name: this one is not registered, clients do not find it; give it a brokerName of its own, "+
+				"or start it as its slave (brokerRole=SLAVE, brokerId from 1 on), or stop the other one",
+				"brokerName", c.BrokerName, "this", c.clientAddr(), "other", other, "nameServer", nameServer)
+			told = other
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-conn.Done():
+			return remoting.ErrClosed
+		case <-time.After(rivalPeriod):
+		}
+	}
+}
+
+// rival is where another master of this one's name answers, "" if none does. Who leads a group or was promoted
+// has its epoch to prove that it is in the right, and no rival.
+func (r *Registrar) rival(ctx context.Context, conn *remoting.Conn) (string, error) {
+	c := r.conf()
+	if id, _ := r.identity(); id != 0 || c.DLeger || c.BrokerRole == roleSlave {
+		return "", nil
+	}
+	limited, cancel := context.WithTimeout(ctx, c.RegisterTimeout)
+	defer cancel()
+	resp, err := conn.Call(limited, protocol.NewRequest(protocol.RequestGetBrokerClusterInfo))
+	if err != nil {
+		return "", err
+	}
+	var info protocol.ClusterInfo
+	if resp.Err() != nil || len(resp.Body) == 0 || protocol.DecodeBody(resp.Body, &info) != nil {
+		return "", nil // it does not say
+	}
+	other := info.BrokerAddrTable[c.BrokerName].BrokerAddrs[0]
+	if other == "" || other == c.address(c.BrokerIP1, c.ListenPort) {
+		return "", nil
+	}
+	asked, cancel := context.WithTimeout(ctx, rivalLimit)
+	defer cancel()
+	if _, err := r.client.Call(asked, other, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo)); err != nil {
+		return "", nil //nolint:nilerr // it is gone, and the name server does not know yet
+	}
+	return other, nil
 }
 
 // outdated asks a name server whether it knows the newest version of the topics, which also tells it

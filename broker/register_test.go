@@ -1,8 +1,10 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
@@ -28,6 +30,7 @@ type fakeNamesrv struct {
 	full    int // registrations with more than one topic
 	gone    bool
 	orders  string
+	others  map[int64]string // that have the name broker-a
 }
 
 func (n *fakeNamesrv) Opened(*remoting.Conn)        {}
@@ -56,6 +59,8 @@ func (n *fakeNamesrv) Serve(c *remoting.Conn, req *protocol.Command) {
 			n.topics[name] = topic
 		}
 		resp.Body = []byte(n.orders)
+	case protocol.RequestGetBrokerClusterInfo:
+		resp.Body = protocol.EncodeBody(protocol.ClusterInfo{BrokerAddrTable: map[string]protocol.BrokerData{"broker-a": {BrokerName: "broker-a", BrokerAddrs: n.others}}})
 	case protocol.RequestUnregisterBroker:
 		n.gone = true
 	}
@@ -105,6 +110,25 @@ func (n *fakeNamesrv) knows(topic string) bool {
 func (n *fakeNamesrv) await(topic string) {
 	n.tb.Helper()
 	require.Eventually(n.tb, func() bool { return n.knows(topic) }, 10*time.Second, time.Millisecond, topic)
+}
+
+// A master whose name another one has, which answers, does not take its place: it says so, and registers once
+// the other one is gone. One that does not answer is gone already.
+func TestRivalMaster(t *testing.T) {
+	other := startNamesrv(t, "") // whatever answers
+	ns := startNamesrv(t, "")
+	ns.others = map[int64]string{0: other.addr, 1: "127.0.0.1:1"}
+	var said bytes.Buffer
+	b, err := New(Options{Settings: settings(t, t.TempDir(), "namesrvAddr="+ns.addr), Logger: slog.New(slog.NewTextHandler(&said, nil))})
+	require.NoError(t, err)
+	require.NoError(t, b.Start(t.Context()))
+	require.Eventually(t, func() bool { _, all := b.NameServers(); return all == 1 }, 10*time.Second, time.Millisecond)
+	require.Never(t, func() bool { return ns.knows("TBW102") }, 300*time.Millisecond, 10*time.Millisecond)
+	other.stop()
+	ns.await("TBW102")
+	require.NoError(t, b.Shutdown(t.Context()))
+	require.Contains(t, said.String(), "another master has this one's name")
+	require.Contains(t, said.String(), "brokerName=broker-a this="+b.advertised()+" other="+other.addr)
 }
 
 // All name servers hear of the broker at its start, of a new topic before its first message is answered,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"sync"
 	"testing"
 	"time"
 
@@ -133,13 +134,19 @@ func TestRestart(t *testing.T) {
 			members := raft.DecodeConfiguration(configuration("x", "y"))
 			require.NoError(t, snaps.Stage(start.Index, start.Term, members, 444, data))
 			var images []*vfs.Heap
+			var mu sync.Mutex
 			fsys.Before(func(c vfs.Call) {
+				mu.Lock() // segments are prepared meanwhile
+				defer mu.Unlock()
 				if c.N > 0 {
 					images = append(images, heap.CrashImage(uint64(c.N)))
 				}
 			})
 			require.NoError(t, s.Restart(t.Context(), snaps))
 			fsys.Before(nil)
+			mu.Lock()
+			taken := images
+			mu.Unlock()
 			goOn := func(s *LogStore) {
 				require.Equal(t, start, s.Start())
 				require.ErrorContains(t, s.StoreLog(&raft.Log{Index: 1, Term: 9, Type: raft.LogNoop}), "ends with entry 500")
@@ -163,8 +170,8 @@ func TestRestart(t *testing.T) {
 			s = openLog(t, o)
 			require.Equal(t, start, s.Start())
 			require.NoError(t, s.Close())
-			require.NotEmpty(t, images)
-			for i, img := range images {
+			require.NotEmpty(t, taken)
+			for i, img := range taken {
 				o.Engine.FS = img
 				s, err := OpenLogStore(context.Background(), o)
 				require.NoError(t, err, "cut before call %d", i)

@@ -51,7 +51,7 @@ func (n *network) serve(ctx context.Context, c net.Conn) {
 	r := bufio.NewReader(c)
 	h, err := n.welcome(c, r)
 	if err != nil {
-		if !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		if !errors.Is(err, io.EOF) && ctx.Err() == nil && n.news(err) {
 			n.o.Logger.Warn("raft connection refused", "from", c.RemoteAddr(), "error", err)
 		}
 		return
@@ -61,6 +61,22 @@ func (n *network) serve(ctx context.Context, c net.Conn) {
 	} else {
 		n.serveControl(ctx, c, r, h)
 	}
+}
+
+// news says whether why a connection was refused has not been logged for a while: whoever was refused comes again
+// four times a second.
+func (n *network) news(why error) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	if last, ok := n.told[why.Error()]; ok && now.Sub(last) < refusalPause {
+		return false
+	}
+	if n.told == nil || len(n.told) >= 64 {
+		n.told = map[string]time.Time{}
+	}
+	n.told[why.Error()] = now
+	return true
 }
 
 // welcome reads the hello and answers it.

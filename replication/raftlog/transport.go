@@ -38,6 +38,7 @@ const (
 	dataTimeout    = 60 * time.Second // responses are held until the follower's disk has the entries
 	minRedial      = 5 * time.Millisecond
 	maxRedial      = 250 * time.Millisecond
+	refusalPause   = time.Minute // before the same refusal is logged again
 )
 
 var (
@@ -84,6 +85,7 @@ type network struct {
 	mu    sync.Mutex
 	peers map[raft.ServerID]*peer
 	open  map[net.Conn]struct{}
+	told  map[string]time.Time // why connections were refused
 }
 
 func newNetwork(o netOptions) *network {

@@ -200,6 +200,15 @@ func (t *queueTable) emit(q *ConsumeQueue, whole bool) (journaled, error) {
 		j.defs++
 		moved = moved || from > 0
 	}
+	if moved && from < n {
+		// Entries may have come since those below from went into the files: a reader must know of
+		// these before it finds the next one.
+		place := row
+		place[1], place[2] = from, min(row[2], from)
+		if err := j.row(q, place, unsure); err != nil {
+			return journaled{}, err
+		}
+	}
 	for at := from; at < n; {
 		if err := j.room(itemEntriesHead + format.CQEntryBytes); err != nil {
 			return journaled{}, err
@@ -220,21 +229,29 @@ func (t *queueTable) emit(q *ConsumeQueue, whole bool) (journaled, error) {
 		at += count
 	}
 	if moved {
-		if err := j.room(itemRowBytes); err != nil {
+		if err := j.row(q, row, unsure); err != nil {
 			return journaled{}, err
-		}
-		flags := byte(0)
-		if unsure {
-			flags = rowUnsure
-		}
-		j.buf = append(j.buf, itemRow)
-		j.buf = binary.BigEndian.AppendUint32(j.buf, uint32(q.num))
-		j.buf = append(j.buf, flags)
-		for _, v := range row {
-			j.buf = binary.BigEndian.AppendUint64(j.buf, uint64(v))
 		}
 	}
 	return journaled{q, n}, nil
+}
+
+// row appends a row of q.
+func (j *queueJournal) row(q *ConsumeQueue, row [7]int64, unsure bool) error {
+	if err := j.room(itemRowBytes); err != nil {
+		return err
+	}
+	flags := byte(0)
+	if unsure {
+		flags = rowUnsure
+	}
+	j.buf = append(j.buf, itemRow)
+	j.buf = binary.BigEndian.AppendUint32(j.buf, uint32(q.num))
+	j.buf = append(j.buf, flags)
+	for _, v := range row {
+		j.buf = binary.BigEndian.AppendUint64(j.buf, uint64(v))
+	}
+	return nil
 }
 
 // writeJournal makes durable, in the journal, all that is not in the classic files.

@@ -9,6 +9,8 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -820,4 +822,89 @@ func TestQueueFull(t *testing.T) {
 	n, err := q.read(0, e[:])
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+}
+
+// TestQueueJournalBesidePuts proves that a journal can be read although entries came between the
+// write of a queue's waiting entries into its files and the journal's word on it.
+func TestQueueJournalBesidePuts(t *testing.T) {
+	heap := vfs.NewHeap()
+	faulty := vfs.NewFaulty(heap)
+	table := newTable(t, queueTableOptions{FS: faulty, JournalDir: testJournalDir, DirectEntries: 5})
+	q := table.get([]byte("T"), 0)
+	next := int64(0)
+	put := func(n int) {
+		for range n {
+			require.NoError(t, q.put(next, next*100, 100, next))
+			next++
+		}
+	}
+	put(3)
+	require.NoError(t, table.checkpoint(context.Background()))
+	put(5)
+	var once sync.Once
+	faulty.Before(func(c vfs.Call) {
+		if c.Op == vfs.OpSync && strings.HasPrefix(c.Path, testQueueDir+"/T/0/") {
+			once.Do(func() { put(2) })
+		}
+	})
+	require.NoError(t, table.checkpoint(context.Background()))
+	require.EqualValues(t, 10, next, "nothing was put beside the checkpoint")
+	put(1)
+	require.NoError(t, table.checkpoint(context.Background()))
+
+	again := newQueueTable(table.o)
+	require.NoError(t, again.load(context.Background()))
+	defer func() { require.NoError(t, again.close()) }()
+	require.False(t, again.fromScan, "the journal was not used")
+	requireEntries(t, again.get([]byte("T"), 0), next)
+}
+
+// TestQueueJournalRegrown proves that a journal can be read after a queue was cut, in memory, in its
+// files or both, and has grown anew.
+func TestQueueJournalRegrown(t *testing.T) {
+	for _, direct := range []int{2, 100} {
+		for cut := int64(1); cut < 12; cut++ {
+			table := newTable(t, queueTableOptions{JournalDir: testJournalDir, DirectEntries: direct})
+			q := table.get([]byte("T"), 0)
+			next := int64(0)
+			step := func(n int) {
+				for range n {
+					require.NoError(t, q.put(next, next*100, 100, next))
+					next++
+				}
+			}
+			for range 4 {
+				step(3)
+				require.NoError(t, table.checkpoint(context.Background()))
+			}
+			require.NoError(t, table.truncate(context.Background(), cut*100))
+			next = cut
+			step(5)
+			require.NoError(t, table.checkpoint(context.Background()))
+
+			again := newQueueTable(table.o)
+			require.NoError(t, again.load(context.Background()))
+			require.False(t, again.fromScan, "direct %d, cut %d: the journal was not used", direct, cut)
+			requireEntries(t, again.get([]byte("T"), 0), next)
+			require.NoError(t, again.close())
+		}
+	}
+}
+
+// requireEntries makes sure that a queue holds n entries, the i-th for position i x 100.
+func requireEntries(t *testing.T, q *ConsumeQueue, n int64) {
+	t.Helper()
+	require.Equal(t, n, q.max())
+	e := make([]format.CQEntry, n)
+	got, err := q.read(0, e)
+	require.NoError(t, err)
+	for got < int(n) {
+		k, err := q.read(int64(got), e[got:])
+		require.NoError(t, err)
+		require.Positive(t, k)
+		got += k
+	}
+	for i := range e {
+		require.Equal(t, format.CQEntry{Offset: int64(i) * 100, Size: 100, TagsHash: int64(i)}, e[i])
+	}
 }

@@ -130,3 +130,49 @@ func TestRobustTwoMasters(t *testing.T) {
 		return len(l) == 1 && l[0] == second.addr()
 	})
 }
+
+// Proves what a slave and its master say of each other when they do not belong together: nothing is taken over and
+// nothing is cut, until the one that is wrong is put right.
+func TestRobustBadSlaves(t *testing.T) {
+	const masterConf, slaveConf = "conf/2m-2s-async/broker-a.properties", "conf/2m-2s-async/broker-a-s.properties"
+	c := newCluster(t, 1, []string{masterConf})
+	c.start(t)
+	master := c.brokers[0]
+	cl := c.connect(t)
+	createTopic(t, cl, master, "Bad", 1)
+	tr := newTraffic(t, cl, "Bad")
+	tr.produce(t)
+	tr.awaitAcked(t, "", 100)
+	tr.stopProducing(t)
+	ha := "--haMasterAddress=" + at(master.host, master.port+1)
+	for name, bad := range map[string]struct{ flags, slave []string }{
+		"another segment size": {[]string{"--mapped-file-size-commit-log=33554432"}, []string{"the master refuses", "segments of 33554432 bytes", "67108864", "mappedFileSizeCommitLog"}},
+		"another name":         {[]string{"--brokerName=broker-z"}, []string{"the master refuses", "DefaultCluster/broker-z", "DefaultCluster/broker-a", "check brokerClusterName, brokerName and haMasterAddress"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := c.add(t, hostB, 0, slaveConf, append(bad.flags, ha)...)
+			n.start(t)
+			says(t, n, bad.slave...)
+			require.Zero(t, n.positions(t)["written"])
+			n.terminate(t)
+		})
+	}
+	t.Run("the store of another master", func(t *testing.T) {
+		alone := c.add(t, hostB, 0, masterConf, "--brokerName=broker-z")
+		alone.start(t)
+		createTopic(t, cl, alone, "Other", 1)
+		other := newTraffic(t, cl, "Other")
+		other.produce(t)
+		other.awaitAcked(t, "", 100)
+		other.stopProducing(t)
+		had := alone.positions(t)["written"]
+		require.Positive(t, had)
+		alone.terminate(t)
+		n := c.add(t, hostB, 0, slaveConf, ha, "--store-path-root-dir="+alone.dir+"/store")
+		n.start(t)
+		says(t, n, "the master refuses", "move its directory away to fill it from the master")
+		require.Equal(t, had, n.positions(t)["written"], "nothing was cut")
+		n.terminate(t)
+	})
+	tr.readBack(t)
+}

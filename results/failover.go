@@ -100,7 +100,11 @@ type FailoverTrial struct {
 	LogBytes int64     `json:"log_bytes"`    // of log before
 	HealS    float64   `json:"heal_s"`       // from the end of the trial until all replicas were in sync again
 	// Void says why the trial does not count: its log or its load was too small, for instance.
-	Void        string                `json:"void,omitempty"`
+	Void string `json:"void,omitempty"`
+	// NoticedMS and LedMS are what the logs of brokers say, in ms since the event: one that was left saw that its leader is
+	// gone, and a node led. nil: nothing of the kind within the trial, or not told.
+	NoticedMS   *float64              `json:"noticed_ms,omitempty"`
+	LedMS       *float64              `json:"led_ms,omitempty"`
 	ConsumerMS  *float64              `json:"consumer_silence_ms,omitempty"` // longest time without a message at the consumers
 	Clients     []FailoverClientTrial `json:"clients"`
 	Audited     bool                  `json:"audited"` // what was acknowledged has been read back
@@ -111,8 +115,9 @@ type FailoverTrial struct {
 // to the end of the trial. Times are in ms since the event unless they are lengths.
 type FailoverClientTrial struct {
 	Client string `json:"client"`
-	// NextAckMS is when acknowledgements came again: the end of the longest silence that began within a second of the
-	// event if any message was affected, else the first acknowledgement of a message sent after it. nil: none came.
+	// NextAckMS is when acknowledgements came again: the end of the longest silence that began within 300 ms of the event, if
+	// any message was affected or there was none as long in the second before; else the first acknowledgement of a message
+	// sent after it. What falls silent later is in WindowMS. nil: none came.
 	NextAckMS *float64 `json:"next_ack_ms"`
 	// WindowMS is the unavailable window by due time: the longest that a message which was delayed, failed or never
 	// answered had to wait from its due time until any that was sent no earlier was acknowledged. 0: none was affected.
@@ -151,6 +156,7 @@ const (
 	failoverBefore  = int64(time.Second)
 	failoverAtLeast = int64(5 * time.Millisecond)
 	failoverSpan    = int64(100 * time.Millisecond)
+	failoverOnset   = int64(300 * time.Millisecond)
 )
 
 // FailoverLate is the response, in ns, beyond which a message counts as delayed: twice the p99 of the second before the
@@ -215,9 +221,13 @@ func AnalyseFailover(client string, samples []FailoverSample, after time.Duratio
 	t.BeforePerS = float64(before) / (float64(failoverBefore) / 1e9)
 	next := first
 	if len(acks) > 0 {
-		silence, over := longestSilence(acks, before, end)
+		silence, ofEvent, over := longestSilence(acks, before, end)
 		t.SilenceMS = Ptr(ms(silence))
-		if len(hurt) > 0 && over > next {
+		usual := int64(0)
+		for i := 1; i < before; i++ {
+			usual = max(usual, acks[i]-acks[i-1])
+		}
+		if (len(hurt) > 0 || ofEvent > usual) && over > next {
 			next = over
 		}
 	}
@@ -229,26 +239,25 @@ func AnalyseFailover(client string, samples []FailoverSample, after time.Duratio
 	return t
 }
 
-// longestSilence is the longest time between two acknowledgements that is not over before the event, and when the longest
-// of those that begin within a second of the event was over; math.MaxInt64 if it lasts to the end.
-func longestSilence(acks []int64, before int, end int64) (longest, over int64) {
+// longestSilence is the longest time between two acknowledgements that is not over before the event, the longest of those
+// that begin soon after the event, and when that was over; math.MaxInt64 if it lasts to the end.
+func longestSilence(acks []int64, before int, end int64) (longest, ofEvent, over int64) {
 	last := int64(0)
 	if before > 0 {
 		last = acks[before-1]
 	}
-	ofEvent := int64(0)
 	for i := before; i <= len(acks); i++ {
 		at, until := end, int64(math.MaxInt64)
 		if i < len(acks) {
 			at, until = acks[i], acks[i]
 		}
 		longest = max(longest, at-last)
-		if last < failoverBefore && at-last > ofEvent {
+		if last < failoverOnset && at-last > ofEvent {
 			ofEvent, over = at-last, until
 		}
 		last = at
 	}
-	return longest, over
+	return longest, ofEvent, over
 }
 
 // unavailable is the longest that a message which was delayed, failed or never answered had to wait from its due time
@@ -423,6 +432,40 @@ func (f *Failover) summarize(event, client string) *FailoverSummary {
 	}
 	s.NextAck, s.Window, s.Silence, s.To95 = figure(next), figure(window), figure(silence), figure(to95)
 	return s
+}
+
+// FailoverStages is where the time of an event goes until its first client has acknowledgements again.
+type FailoverStages struct {
+	Event  string         `json:"event"`
+	Notice FailoverFigure `json:"notice"` // from the event until one that was left saw that its leader is gone
+	Elect  FailoverFigure `json:"elect"`  // from there until a node led
+	Client FailoverFigure `json:"client"` // from there until the first client's next ack
+}
+
+// Stages are the stages of each event, over the trials that count and tell of them.
+func (f *Failover) Stages() (out []FailoverStages) {
+	for _, e := range FailoverEvents() {
+		var notice, elect, client []*float64
+		for _, t := range f.Trials {
+			if t.Event != e || t.Void != "" || t.LedMS == nil || len(t.Clients) == 0 {
+				continue
+			}
+			noticed := *t.LedMS
+			if t.NoticedMS != nil {
+				noticed = min(*t.NoticedMS, noticed)
+			}
+			notice, elect = append(notice, &noticed), append(elect, Ptr(*t.LedMS-noticed))
+			if next := t.Clients[0].NextAckMS; next != nil {
+				client = append(client, Ptr(max(0, *next-*t.LedMS)))
+			} else {
+				client = append(client, nil)
+			}
+		}
+		if len(notice) > 0 {
+			out = append(out, FailoverStages{e, figure(notice), figure(elect), figure(client)})
+		}
+	}
+	return out
 }
 
 // Lost is how many acknowledged messages were not found, or found damaged, over all trials.

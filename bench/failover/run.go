@@ -307,6 +307,9 @@ func (e *epoch) trial(ctx context.Context, event string, n int) error {
 	if t.To, _, err = e.t.Leader(ctx); err != nil {
 		return err
 	}
+	if err := e.tellRoles(t); err != nil {
+		return err
+	}
 	e.await(ctx, at+int64(after))
 	e.book(t, at, after)
 	if offPace != "" {
@@ -318,6 +321,26 @@ func (e *epoch) trial(ctx context.Context, event string, n int) error {
 	o.say("%s %d: next ack after %s, window %s, silence of consumers %s, in sync again %.1f s later%s", event, n, msText(first.NextAckMS), msText(first.WindowMS),
 		msText(t.ConsumerMS), t.HealS, voidText(t.Void))
 	return ctx.Err()
+}
+
+// tellRoles books what the nodes noticed of the event of a trial. A slow replica changes no roles.
+func (e *epoch) tellRoles(t *results.FailoverTrial) error {
+	tells, ok := e.t.(teller)
+	if !ok || t.Event == results.FailSlow {
+		return nil
+	}
+	r, err := tells.Roles(t.At)
+	if err != nil {
+		return err
+	}
+	since := func(at time.Time) *float64 {
+		if d := at.Sub(t.At); !at.IsZero() && d <= time.Duration(t.AfterS*1e9) {
+			return results.Ptr(max(0, d.Seconds()*1e3))
+		}
+		return nil
+	}
+	t.NoticedMS, t.LedMS = since(r.noticed), since(r.led)
+	return nil
 }
 
 func msText(v *float64) string {

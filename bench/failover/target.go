@@ -32,6 +32,12 @@ type Target interface {
 	Stop() error
 }
 
+// teller is a [Target] that knows what its nodes noticed.
+type teller interface {
+	// Roles tells when the nodes noticed the last event, which was at a moment, and when one led after it.
+	Roles(at time.Time) (roleTimes, error)
+}
+
 // own is a cluster of our brokers.
 type own struct {
 	o      *Options
@@ -125,6 +131,9 @@ func (t *own) Log(ctx context.Context) int64 {
 	s, _, _ := t.cl.Status(ctx, n)
 	return s.Written
 }
+
+// Roles implements [teller].
+func (t *own) Roles(at time.Time) (roleTimes, error) { return roles(t.cl.Nodes, t.struck, at) }
 
 func (t *own) Stop() error { return errors.Join(t.rest(), t.cl.Stop()) }
 

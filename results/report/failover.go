@@ -86,6 +86,22 @@ func (r *Failover) timesTable() *table {
 	return t
 }
 
+// stagesTable is where the time goes.
+func (r *Failover) stagesTable() *table {
+	t := &table{head: []string{"<event", "n", "noticed p50", "p99", "max", "a leader p50", "p99", "max", "client p50", "p99", "max"}}
+	for _, s := range r.f.Stages() {
+		row := []string{eventTitles[s.Event], fmt.Sprint(s.Notice.N)}
+		for _, f := range []results.FailoverFigure{s.Notice, s.Elect, s.Client} {
+			row = append(row, msFigure(f.P50), msFigure(f.P99), msFigure(f.Max))
+		}
+		t.add(row...)
+	}
+	return t
+}
+
+// stagesTitle goes above [Failover.stagesTable].
+const stagesTitle = "where the time goes: event → a node left sees that its leader is gone → a node leads → next ack of the first client"
+
 // countsTable is what became of the messages.
 func (r *Failover) countsTable() *table {
 	t := &table{head: []string{"<event", "<client", "n", "void", "due", "delayed", "failed", "no answer", "duplicated", "lost", "damaged", "<read back"}}
@@ -164,6 +180,7 @@ func (r *Failover) Text(w io.Writer) error {
 		t     *table
 	}{
 		{"times: until acks came again; unavailable window by due time; 95 % of the rate again", r.timesTable()},
+		{stagesTitle, r.stagesTable()},
 		{"messages due from 1 s before the event to the end of the trial", r.countsTable()},
 	} {
 		if len(t.t.rows) == 0 {
@@ -227,6 +244,11 @@ func (r *Failover) Markdown(w io.Writer) error {
 	fmt.Fprintf(&b, "# rmqbench failover %s\n\n%s\n", r.f.RunID, strings.ReplaceAll(r.head(), "\n", "  \n"))
 	if err := mdTable(&b, "How long clients went without", r.timesTable()); err != nil {
 		return err
+	}
+	if t := r.stagesTable(); len(t.rows) > 0 {
+		if err := mdTable(&b, strings.ToUpper(stagesTitle[:1])+stagesTitle[1:], t); err != nil {
+			return err
+		}
 	}
 	if err := mdTable(&b, "What became of the messages", r.countsTable()); err != nil {
 		return err
@@ -298,6 +320,8 @@ func (r *Failover) HTML(w io.Writer) error {
 		Head                            []string
 		Complete                        bool
 		Times, Counts, Clients, Trials  *htmlTable
+		Stages                          *htmlTable
+		StagesTitle                     string
 		Charts                          []failoverChart
 		Notes                           []string
 		Trouble                         bool
@@ -310,6 +334,9 @@ func (r *Failover) HTML(w io.Writer) error {
 	v.Kill, v.One, v.All = r.f.Class.Survives()
 	if r.env != nil {
 		v.HostLine = (&Renderer{run: &results.Run{Env: r.env}}).hostLine()
+	}
+	if t := r.stagesTable(); len(t.rows) > 0 {
+		v.Stages, v.StagesTitle = t.html(), stagesTitle
 	}
 	for _, e := range results.FailoverEvents() {
 		for _, s := range r.of(e) {

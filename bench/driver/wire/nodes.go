@@ -183,6 +183,9 @@ func (n *Node) LogDir(repl string) string {
 	return filepath.Join(n.Store, "commitlog")
 }
 
+// Output is the file that holds what the node's processes have printed.
+func (n *Node) Output() string { return filepath.Join(n.Dir, "mqbroker.log") }
+
 // Running says whether the process of the node is there, frozen or not.
 func (n *Node) Running() bool { return n.child != nil && n.child.running() }
 

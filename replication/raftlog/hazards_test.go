@@ -54,7 +54,12 @@ func (memory) Positions() (int64, int64)                 { return 0, 0 }
 // end is a network of one node of a test.
 func end(t *testing.T, name string, log frames, g *gates) (*network, string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	return endAt(t, "127.0.0.1:0", name, log, g)
+}
+
+func endAt(t *testing.T, addr, name string, log frames, g *gates) (*network, string) {
+	t.Helper()
+	ln, err := net.Listen("tcp", addr)
 	require.NoError(t, err)
 	o := Options{}
 	o.EnsureDefaults()
@@ -219,6 +224,46 @@ func TestPipelineFailsForward(t *testing.T) {
 			require.NoError(t, refusing.Close())
 		})
 	}
+}
+
+// Proves that an append to a peer that is away waits for it and is then sent: each that fails at once would make the library
+// wait twice as long, up to ten seconds, after the peer is back. The end of the instance ends the wait.
+func TestAppendWaitsForPeer(t *testing.T) {
+	t.Parallel()
+	log, g := memory{raft.NewInmemStore()}, &gates{}
+	leader, _ := end(t, "n0", log, g)
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := ln.Addr().String()
+	require.NoError(t, ln.Close())
+	tr := leader.attach()
+	workers := run.New(context.Background(), "test")
+	answer := make(chan error, 1)
+	send := func(id raft.ServerID, addr string) {
+		workers.Go("append", func(context.Context) error {
+			var resp raft.AppendEntriesResponse
+			answer <- tr.AppendEntries(id, raft.ServerAddress(addr), &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 10, PrevLogTerm: 1}, &resp)
+			return nil
+		})
+	}
+	send("n1#1", addr)
+	back, _ := endAt(t, addr, "n1", log, g)
+	follower := back.attach()
+	workers.Go("take", func(ctx context.Context) error {
+		select {
+		case rpc := <-follower.Consumer():
+			rpc.Respond(&raft.AppendEntriesResponse{Term: 1, Success: true}, nil)
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	require.NoError(t, <-answer)
+	require.NoError(t, follower.Close())
+	send("n2#1", "127.0.0.1:1") // nobody listens there
+	require.NoError(t, tr.Close())
+	require.Error(t, <-answer)
+	workers.Cancel()
+	require.NoError(t, workers.Wait())
 }
 
 // flaky is a log that refuses to store now and then.

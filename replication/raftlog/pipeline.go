@@ -197,6 +197,9 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, q *
 		}
 		return p.beat(q, resp)
 	}
+	if err := p.awaitUp(t); err != nil {
+		return err
+	}
 	c, err := p.takePlain()
 	if err != nil {
 		return err
@@ -224,6 +227,22 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, q *
 	}
 	p.givePlain(c)
 	return nil
+}
+
+// awaitUp waits for a peer that is away, until the instance of raft ends. To fail at once would do harm: the library waits
+// twice as long after each failure, up to ten seconds, and sends nothing meanwhile, however soon the peer is back.
+func (p *peer) awaitUp(t *transport) error {
+	p.mu.Lock()
+	up := p.up
+	p.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-t.done:
+		return errNotReady
+	case <-p.ctx.Done():
+		return context.Cause(p.ctx)
+	}
 }
 
 func (p *peer) beat(q *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {

@@ -36,7 +36,7 @@ const (
 	deadAfter      = 2 * time.Second        // of silence while calls wait
 	helloTimeout   = time.Second
 	dataTimeout    = 60 * time.Second // responses are held until the follower's disk has the entries
-	minRedial      = 5 * time.Millisecond
+	minRedial      = time.Millisecond // a process that is killed lets go of its listener last: who lost it is reset first, refused then
 	maxRedial      = 250 * time.Millisecond
 	refusalPause   = time.Minute // before the same refusal is logged again
 )
@@ -691,6 +691,9 @@ func (t *transport) InstallSnapshot(id raft.ServerID, addr raft.ServerAddress, q
 		return err
 	}
 	p := t.net.peer(id, addr)
+	if err := p.awaitUp(t); err != nil {
+		return err
+	}
 	offer, err := json.Marshal(snapshotOffer{
 		Term: q.Term, Index: q.LastLogIndex, IndexTerm: q.LastLogTerm,
 		Configuration: q.Configuration, ConfigurationIndex: q.ConfigurationIndex, Data: b,

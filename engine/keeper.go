@@ -78,7 +78,7 @@ func (k *keeper) begin(ctx context.Context, ld *loaded) error {
 		return err
 	}
 	k.next = k.sum
-	if s.report.Replayed > 0 || ld.state == nil {
+	if s.report.Replayed > 0 || ld.state == nil || s.queues.journalMissing() {
 		return k.run1(ctx)
 	}
 	k.last, k.lastRun = ld.state.Dispatched, time.Now()

@@ -148,6 +148,9 @@ func (m *modelStore) open(t *rapid.T) {
 	}
 	m.s = s
 	rep, was := s.Recovery(), m.visible
+	if s.queues.fromScan && !rep.New && !rep.Adopted {
+		t.Fatalf("the queue journal was not used: %+v", rep)
+	}
 	m.tail, m.confirm, m.visible = rep.End, math.MaxInt64, rep.End
 	if m.o.Hidden {
 		m.visible = rep.End - rep.Hidden
@@ -477,6 +480,7 @@ func TestModel(t *testing.T) {
 		m.o.Write = rapid.SampledFrom([]WriteMode{WritePwrite, WriteMmap, WriteMmapWarmed}).Draw(t, "write")
 		m.o.TailCache = rapid.SampledFrom([]int64{1, 32 << 10}).Draw(t, "tail cache")
 		m.o.MaxIndexEntries = rapid.SampledFrom([]int32{8, 128}).Draw(t, "index entries")
+		m.o.directEntries = rapid.SampledFrom([]int{0, 1, 3}).Draw(t, "direct entries")
 		m.open(t)
 		t.Cleanup(func() { _ = m.shut() }) // for a run that fails, or that rapid gives up
 		actions := map[string]func(*rapid.T){
@@ -712,6 +716,8 @@ var variants = []variant{
 	{name: "killed", reopen: 23, kill: true},
 	{name: "killed mmap", reopen: 23, kill: true, change: func(o *Options) { o.Write = WriteMmap }},
 	{name: "many checkpoints", change: func(o *Options) { o.CheckpointBytes = 1 }},
+	{name: "direct queues", change: func(o *Options) { o.CheckpointBytes, o.directEntries = 1, 1 }},
+	{name: "killed direct queues", reopen: 23, kill: true, change: func(o *Options) { o.CheckpointBytes, o.directEntries = 1, 2 }},
 	{name: "unprepared sync", change: func(o *Options) { o.Flush, o.PrepareDisabled = SyncFlush, true }},
 }
 

@@ -121,6 +121,8 @@ type Options struct {
 	Logger *slog.Logger     // nil: silent
 	Events EventListener    // hears of flushes, rolls, stalls
 	Clock  func() time.Time // nil: time.Now
+
+	directEntries int // of queueTableOptions; 0: its default
 }
 
 const (

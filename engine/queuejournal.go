@@ -335,6 +335,13 @@ func (t *queueTable) rotateJournal(closed bool) (err error) {
 	return nil
 }
 
+// journalMissing reports whether the next checkpoint makes the journal anew.
+func (t *queueTable) journalMissing() bool {
+	t.maint.Lock()
+	defer t.maint.Unlock()
+	return t.journal != nil && t.journal.f == nil
+}
+
 // reopen takes back the word that the classic files have everything, before they are changed.
 func (t *queueTable) reopen() error {
 	j := t.journal

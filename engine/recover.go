@@ -98,7 +98,7 @@ func (s *Store) load(ctx context.Context) (*loaded, error) {
 	s.report.Rebooted = ld.state != nil && ld.state.BootID != bootID()
 
 	s.queues = newQueueTable(queueTableOptions{FS: o.FS, Dir: o.QueueDir, FileBytes: o.QueueFileBytes, Logger: o.Logger,
-		JournalDir: rmqDir(o.Dir), Foreign: foreign})
+		JournalDir: rmqDir(o.Dir), Foreign: foreign, DirectEntries: o.directEntries})
 	if err := s.queues.load(ctx); err != nil {
 		return nil, err
 	}

@@ -282,7 +282,7 @@ func TestHiddenReopen(t *testing.T) {
 			require.Equal(t, end, rep.End)
 			require.Equal(t, end-confirm, rep.Hidden)
 			require.Equal(t, how == "stop", rep.Closed)
-			require.False(t, rep.Clean)
+			require.Equal(t, how == "stop", rep.Clean)
 			require.Equal(t, confirm, s.Visible())
 			require.Equal(t, confirm, s.Dispatched())
 			check(t, s, all[:shown])

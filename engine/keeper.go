@@ -182,10 +182,19 @@ func (k *keeper) saveState(clean bool) error {
 func (k *keeper) run1(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.checkpointLocked(ctx, false)
+	return k.checkpointLocked(ctx, stopNone)
 }
 
-func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
+// stopKind is what a checkpoint leaves behind.
+type stopKind int
+
+const (
+	stopNone  stopKind = iota // more may come
+	stopClean                 // nothing comes any more: the next open has nothing to mend
+	stopWhole                 // and queues and index know the whole log: the original has nothing to mend either
+)
+
+func (k *keeper) checkpointLocked(ctx context.Context, stop stopKind) error {
 	s, l := k.s, k.s.log
 	began := time.Now()
 	millis := s.disp.lastTime.Load() // before the position: an older time is always safe
@@ -212,20 +221,20 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 			s.o.Logger.Error("index could not be synced: the next start rebuilds it", "err", err)
 		}
 	}
-	if clean {
+	if stop == stopWhole {
 		if err := s.queues.flushClassic(ctx); err != nil {
 			return err
 		}
-		if s.index != nil {
-			if err := s.index.flushClassic(ctx); err != nil {
-				return err
-			}
+	}
+	if stop >= stopClean && s.index != nil {
+		if err := s.index.flushClassic(ctx); err != nil {
+			return err
 		}
 	}
 	if err := l.ensureFlushed(pos); err != nil {
 		return err
 	}
-	if clean {
+	if stop >= stopClean {
 		if err := s.o.FS.SyncFS(s.o.Dir); err != nil {
 			return err
 		}
@@ -239,7 +248,7 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 			k.saved.IndexEnd = math.MaxInt64 // the next open makes the index anew
 		}
 	}
-	if clean {
+	if stop == stopWhole {
 		page.Physic, page.Logics = millis, millis
 		if s.index != nil {
 			page.Index = s.index.endTime()
@@ -249,7 +258,7 @@ func (k *keeper) checkpointLocked(ctx context.Context, clean bool) error {
 		return err
 	}
 	k.saved.Dispatched, k.saved.LastTime = pos, millis
-	if err := k.saveState(clean); err != nil {
+	if err := k.saveState(stop >= stopClean); err != nil {
 		return err
 	}
 	if err := s.queues.checkpointed(pos); err != nil {
@@ -292,19 +301,19 @@ func (k *keeper) timeBelow(pos int64) int64 {
 	return millis
 }
 
-// closeClean leaves the directory so that this engine and the original open it without recovery.
+// closeClean leaves the directory so that this engine opens it without recovery, and, unless a part of
+// the log is hidden, the original too.
 func (k *keeper) closeClean(ctx context.Context) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l := k.s.log
 	k.closed = true
-	whole := l.dispatched.Load() == l.written.Load()
-	if err := k.checkpointLocked(ctx, whole); err != nil {
-		return err
+	if l.dispatched.Load() < l.written.Load() {
+		// Queues do not know what is hidden. The abort mark stays, for an owner who would show it.
+		return k.checkpointLocked(ctx, stopClean)
 	}
-	if !whole {
-		// Queues may be behind the log: the abort mark stays, and the next open makes up for it.
-		return nil
+	if err := k.checkpointLocked(ctx, stopWhole); err != nil {
+		return err
 	}
 	if err := k.s.o.FS.Remove(path.Join(k.s.o.Dir, abortName)); err != nil {
 		return err

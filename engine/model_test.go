@@ -620,7 +620,7 @@ func TestModel(t *testing.T) {
 				tail, hidden := m.tail, m.visible < m.tail
 				m.close(t)
 				m.open(t)
-				if m.tail != tail || m.s.Recovery().Clean == hidden || !m.s.Recovery().Closed {
+				if m.tail != tail || m.s.Recovery().Clean != (m.o.Hidden || !hidden) || !m.s.Recovery().Closed {
 					t.Fatalf("hidden %v, to %d: %+v", hidden, tail, m.s.Recovery())
 				}
 			},

@@ -21,9 +21,9 @@ import (
 type RecoveryReport struct {
 	New      bool // there was no store
 	Adopted  bool // the directory was last written by somebody else
-	Clean    bool // the last owner had closed it
+	Clean    bool // the last owner had closed it: nothing is replayed
 	Rebooted bool // the machine was started since
-	Closed   bool // the last owner had synced the whole log and stopped, though perhaps with a part of it hidden
+	Closed   bool // the last owner had synced the whole log and stopped, though a part of it was hidden that is shown now
 
 	Scanned    int64 // position at which the scan of the log began
 	End        int64 // end of the last good record: appends go on here
@@ -93,7 +93,8 @@ func (s *Store) load(ctx context.Context) (*loaded, error) {
 	}
 	s.report.New = man == nil && len(s.files.Files()) == 0
 	s.report.Adopted = foreign && !s.report.New
-	s.report.Clean = !ld.aborted && (foreign || ld.state != nil && ld.state.Clean)
+	// A hidden tail leaves the abort mark of a clean stop: it has to be replayed by who opens with it shown.
+	s.report.Clean = !ld.aborted && foreign || ld.state != nil && ld.state.Clean && (!ld.aborted || o.Hidden)
 	s.report.Closed = s.report.Clean || ld.state != nil && ld.state.Closed
 	s.report.Rebooted = ld.state != nil && ld.state.BootID != bootID()
 

@@ -28,7 +28,7 @@ type storeState struct {
 	LastTime   int64  `json:"lastTime"`   // store time of the newest record below Dispatched, milliseconds
 	IndexEnd   int64  `json:"indexEnd"`   // position of the newest record in the index on disk, -1: none
 	IndexFiles int    `json:"indexFiles"` // files of the index
-	Clean      bool   `json:"clean"`      // closed; all positions are the end of the log
+	Clean      bool   `json:"clean"`      // closed; queues and index on disk know all that was visible, and Flushed is the end of the log
 	Closed     bool   `json:"closed"`     // closed in order: Flushed is the end of the log, though queues may lack what is hidden
 	BootID     string `json:"bootId"`     // of the machine when this was written
 	// CheckpointSum is the CRC-32 of the stock checkpoint file as we left it. Another one means

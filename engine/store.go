@@ -78,7 +78,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		o.Events.Recover(s.report)
 	}
 	o.Logger.Info("store open", "dir", o.Dir, "flush", o.Flush, "min", s.Min(), "max", s.Max(),
-		"clean", s.report.Clean, "took", s.report.Took, "maxUnflushedBytes", s.maxUnflushed())
+		"clean", s.report.Clean, "hidden", s.report.Hidden, "replayed", s.report.Replayed, "took", s.report.Took, "maxUnflushedBytes", s.maxUnflushed())
 	return s, nil
 }
 

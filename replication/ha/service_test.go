@@ -148,3 +148,24 @@ func TestMeta(t *testing.T) {
 	require.ErrorIs(t, s.s.SaveMeta(ctx, "x", nil), replication.ErrNotLeader)
 	require.ErrorContains(t, m.s.SaveMeta(ctx, "", nil), "1 to 255")
 }
+
+// TestStopIsClean proves that neither a master nor a slave has anything to recover after a stop in order,
+// under load and whatever the slave was told of what it holds.
+func TestStopIsClean(t *testing.T) {
+	for name, change := range map[string]func(*Options){"async": nil, "sync": syncMode} {
+		t.Run(name, func(t *testing.T) {
+			m := master(t, change)
+			s := slave(t, m, "b:0", change)
+			inSync(t, m, 1)
+			x := newSender(1)
+			require.NoError(t, x.send(m, 200))
+			s.close()
+			m.close()
+			require.True(t, m.open().s.Recovery().Clean)
+			require.True(t, s.open().s.Recovery().Clean)
+			caughtUp(t, m, s)
+			x.audit(m)
+			sameLog(t, m, s)
+		})
+	}
+}

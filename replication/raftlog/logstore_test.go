@@ -181,6 +181,7 @@ func TestLogStore(t *testing.T) {
 		for name, img := range map[string]*vfs.Heap{"closed": heapB, "killed": kill, "power cut": cut} {
 			s := openLog(t, small(img, flush))
 			check(s)
+			require.Equal(t, name == "closed", s.Engine().Recovery().Clean, "%s, with entries that are not committed", name)
 			if name == "closed" {
 				require.EqualValues(t, 30, s.Committed())
 			}

@@ -69,6 +69,7 @@ func endAt(t *testing.T, addr, name string, log frames, g *gates) (*network, str
 		Lost:   func(raft.ServerID) {}, gates: g, hops: &replication.HopTimers{},
 	})
 	n.setID(memberID(name, 1))
+	n.start()
 	t.Cleanup(func() { require.NoError(t, n.close()) })
 	return n, ln.Addr().String()
 }

@@ -329,6 +329,7 @@ func (n *Node) listen(ctx context.Context) error {
 		gates: n.o.gates, hops: &n.hops,
 	})
 	n.net.setID(n.id.ID)
+	n.net.start()
 	return nil
 }
 

@@ -95,9 +95,11 @@ func newNetwork(o netOptions) *network {
 	}
 	none := ""
 	n.id.Store(&none)
-	n.group.Go("accept", n.accept)
 	return n
 }
+
+// start begins to accept connections: whoever handles requests knows the network by now.
+func (n *network) start() { n.group.Go("accept", n.accept) }
 
 func (n *network) setID(id string) { n.id.Store(&id) }
 

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	takeOverStagger = 40 * time.Millisecond // between the nodes that could take over
-	takeOverAsk     = 20 * time.Millisecond // for how far the others are
-	takeOverPause   = time.Second           // between two for the same peer
+	takeOverStagger = 100 * time.Millisecond // between the nodes that could take over: a vote is synced to a disk that may be busy
+	takeOverAsk     = 20 * time.Millisecond  // for how far the others are
+	takeOverPause   = time.Second            // between two for the same peer
 )
 
 func sortServers(s []raft.Server) {
@@ -70,6 +70,7 @@ func (n *Node) mayVote() bool {
 
 // takeOver campaigns at once if this node's log is the longest, and a little later for each that is longer.
 func (n *Node) takeOver(ctx context.Context, in *instance, dead raft.ServerID) {
+	term := in.raft.CurrentTerm()
 	rank := n.rank(dead)
 	if rank > 0 {
 		wait, cancel := context.WithTimeout(ctx, time.Duration(rank)*takeOverStagger)
@@ -81,6 +82,9 @@ func (n *Node) takeOver(ctx context.Context, in *instance, dead raft.ServerID) {
 	}
 	if _, leader := in.raft.LeaderWithID(); leader != dead && leader != "" || in.raft.State() == raft.Leader {
 		return
+	}
+	if rank > 0 && in.raft.CurrentTerm() > term {
+		return // another one has asked for votes: to campaign against it would cost both an election timeout
 	}
 	n.o.Logger.Info("the leader's process is gone: this node takes over", "leader", dead, "rank", rank)
 	if err := in.campaign(ctx); err != nil {

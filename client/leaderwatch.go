@@ -103,7 +103,7 @@ func (c *Client) lookAtPulses(ctx context.Context, now time.Time) (owed bool) {
 // leaveSilent asks the other nodes of a silent one whether one of them leads by now. If so, sends go there, and those that
 // the silent one owes end with their outcome unknown, to be tried again.
 func (c *Client) leaveSilent(ctx context.Context, p *pulse) {
-	leader := c.whoLeads(ctx, c.routes.nodes(p.broker, p.addr), p.addr)
+	leader := c.whoLeads(ctx, c.routes.nodes(p.broker, p.addr), p.addr, c.opt.LeaderProbe)
 	if leader == "" {
 		return
 	}
@@ -115,9 +115,9 @@ func (c *Client) leaveSilent(ctx context.Context, p *pulse) {
 }
 
 // whoLeads is the one of some nodes, or of those that they name, that says that it leads, in the newest epoch; "" if none
-// does. What a node says of another is no more than a reason to ask that: it may be old.
-func (c *Client) whoLeads(ctx context.Context, nodes []string, but string) (leader string) {
-	ctx, cancel := context.WithTimeout(ctx, c.opt.LeaderProbe)
+// does within some time. What a node says of another is no more than a reason to ask that, unless it is but: it may be old.
+func (c *Client) whoLeads(ctx context.Context, nodes []string, but string, within time.Duration) (leader string) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	asked, newest := map[string]bool{but: true}, int64(-1)
 	for len(nodes) > 0 {

@@ -247,6 +247,7 @@ type sending struct {
 
 	last    MessageQueue // of the attempt before
 	unknown error        // an attempt whose outcome is not known
+	broken  string       // address of a connection that ended before its answer came
 }
 
 func (p *Producer) prepare(m *Message, opts []SendOption) (*sending, error) {
@@ -349,19 +350,31 @@ func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error)
 	s.last = q
 	ctx, cancel := context.WithTimeout(ctx, p.opt.AttemptTimeout)
 	defer cancel()
+	await := 0
+	wait := func(tried string, dead bool) bool {
+		await++
+		return p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName, tried, dead, await-1)
+	}
 	for hint := 0; ; hint++ {
 		addr, err := p.c.masterOf(ctx, q.BrokerName)
 		if err != nil {
-			if p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName) {
+			if wait("", true) {
 				continue
 			}
 			return nil, err
+		}
+		if addr == s.broken {
+			// A process that dies lets go of its listener last: an attempt there would be lost as well.
+			s.broken = ""
+			if wait(addr, false) {
+				continue
+			}
 		}
 		began := time.Now()
 		// Nothing was sent if it fails here; behind it a broken connection leaves the outcome open.
 		if _, err := p.c.conn(ctx, addr); err != nil {
 			p.note(q.BrokerName, failureLatency)
-			if p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName) {
+			if wait(addr, true) {
 				continue
 			}
 			return nil, fmt.Errorf("send to %s: %w", addr, err)
@@ -376,7 +389,7 @@ func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error)
 		if hint < maxLeaderHints && p.c.followHint(q.BrokerName, addr, resp) {
 			continue
 		}
-		if resp == nil || resp.Code != int32(protocol.ResponseServiceNotAvailable) || !p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName) {
+		if resp == nil || resp.Code != int32(protocol.ResponseServiceNotAvailable) || !wait(addr, false) {
 			return res, err
 		}
 	}
@@ -389,6 +402,7 @@ func (p *Producer) answer(s *sending, q MessageQueue, addr string, resp *protoco
 		if errors.Is(err, remoting.ErrBusy) {
 			return nil, fmt.Errorf("send to %s: %w", addr, err)
 		}
+		s.broken = addr
 		return nil, &UnknownOutcomeError{"send", addr, err}
 	}
 	p.note(q.BrokerName, took)

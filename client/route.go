@@ -275,42 +275,72 @@ func (c *Client) masterOf(ctx context.Context, brokerName string) (string, error
 	return "", fmt.Errorf("broker %s: %w: it is down, or has no master now", brokerName, ErrNoBroker)
 }
 
-// electionPoll is how often a name server is asked who leads a group that is without a leader.
-const electionPoll = 25 * time.Millisecond
+// Pauses of those that wait for a group to elect a leader: the first is short, since a process that has died is replaced
+// within a few milliseconds, and each is twice as long as the one before.
+const (
+	firstElectionPoll = 3 * time.Millisecond
+	electionPoll      = 25 * time.Millisecond
+	electionAsk       = 100 * time.Millisecond // for the answers of the other nodes
+)
 
-// awaitLeader is for a broker that takes nothing now. Where others hold its log too, and no other broker has queues of the
-// topic, it waits a moment, asks a name server anew, and says that it is worth another try; false when ctx has ended.
-func (c *Client) awaitLeader(ctx context.Context, topic, brokerName string) bool {
+// awaitLeader is for a broker that takes nothing now, at the address where it was tried ("": none is known); dead says that
+// nobody answers there. Where others hold its log too, and no other broker has queues of the topic, it waits a moment, asks
+// the nodes and then a name server who leads, and says that it is worth another try; false when ctx has ended. round counts
+// the calls of one send.
+func (c *Client) awaitLeader(ctx context.Context, topic, brokerName, tried string, dead bool, round int) bool {
 	r := c.routes.get(topic)
 	if r == nil || slices.ContainsFunc(r.publish, func(q MessageQueue) bool { return q.BrokerName != brokerName }) || !c.routes.replicated(brokerName) {
 		return false
 	}
-	if !sleep(ctx, electionPoll) {
+	if round == 0 && c.routes.master(brokerName) != tried {
+		return true // another sender has found one
+	}
+	if !sleep(ctx, min(electionPoll, firstElectionPoll<<min(round, 8))) {
 		return false
 	}
-	m := c.routes.lock(topic)
+	m := c.routes.lock("leader of " + brokerName)
 	m.Lock()
 	defer m.Unlock()
-	if c.routes.mayAsk(brokerName) { // one of many senders does, the others have its answer
-		data, err := c.fetchRoute(ctx, topic)
-		if err == nil && slices.ContainsFunc(data.BrokerDatas, func(b protocol.BrokerData) bool { return b.BrokerName == brokerName && b.BrokerAddrs[masterID] != "" }) {
-			c.routes.put(topic, newTopicRoute(topic, data))
+	if c.routes.master(brokerName) != tried || !c.routes.mayAsk(brokerName) {
+		return ctx.Err() == nil // one of many senders asks, the others have its answer
+	}
+	but := ""
+	if dead {
+		but = tried
+	}
+	if c.opt.LeaderProbe > 0 {
+		if leader := c.whoLeads(ctx, c.routes.nodes(brokerName, but), but, electionAsk); leader != "" {
+			c.routes.setLeader(brokerName, leader)
+			return ctx.Err() == nil
 		}
+	}
+	c.routes.dropLeader(brokerName, tried)
+	data, err := c.fetchRoute(ctx, topic)
+	if err == nil && slices.ContainsFunc(data.BrokerDatas, func(b protocol.BrokerData) bool { return b.BrokerName == brokerName && b.BrokerAddrs[masterID] != "" }) {
+		c.routes.put(topic, newTopicRoute(topic, data))
 	}
 	return ctx.Err() == nil
 }
 
-// mayAsk says whether it is time again to ask who leads a group. Who was said to lead is forgotten.
+// mayAsk says whether it is time again to ask who leads a group.
 func (t *routeTable) mayAsk(brokerName string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.leaders, brokerName)
 	now := time.Now()
-	if now.Sub(t.asked[brokerName]) < electionPoll {
+	if now.Sub(t.asked[brokerName]) < firstElectionPoll {
 		return false
 	}
 	t.asked[brokerName] = now
 	return true
+}
+
+// dropLeader forgets that a node was said to lead.
+func (t *routeTable) dropLeader(brokerName, addr string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.leaders[brokerName] == addr {
+		delete(t.leaders, brokerName)
+	}
 }
 
 // replicated says whether several brokers of the name are known.

@@ -78,10 +78,15 @@ func (k *keeper) begin(ctx context.Context, ld *loaded) error {
 		return err
 	}
 	k.next = k.sum
-	if s.report.Replayed > 0 || ld.state == nil || s.queues.journalMissing() {
+	if ld.state == nil || s.mended || s.queues.journalMissing() {
 		return k.run1(ctx)
 	}
-	k.last, k.lastRun = ld.state.Dispatched, time.Now()
+	// What is on disk is true as it is, only old if there was something to replay: then the keeper
+	// writes a checkpoint at its first tick, beside the first appends.
+	k.last = ld.state.Dispatched
+	if s.report.Replayed == 0 {
+		k.lastRun = time.Now()
+	}
 	k.saved.Dispatched = ld.state.Dispatched
 	return k.saveState(false)
 }

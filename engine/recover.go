@@ -166,6 +166,7 @@ func (s *Store) recover(ctx context.Context, ld *loaded) error {
 	if err := s.cut(end, end, found.reason); err != nil {
 		return err
 	}
+	s.mended = rep.Adopted || rep.QueuesRebuilt || rep.IndexRebuilt || s.queues.maxPos() > end || s.index != nil && s.index.endOffset() >= end
 	if s.queues.maxPos() > end {
 		if err := s.queues.truncate(ctx, end); err != nil {
 			return err

@@ -29,6 +29,7 @@ type Store struct {
 	disp   *Dispatcher
 	keeper *keeper
 	report RecoveryReport
+	mended bool // recovery has made or cut queues or index
 
 	group  *run.Group // everything but the writer
 	writer *run.Group // ends after the last append

@@ -20,18 +20,23 @@ import (
 )
 
 const (
-	fillEnv    = "RMQ_CRASH_FILL"
-	fillBytes  = 4 << 30
-	fillTopics = 10_000
-	fillQueues = 8
+	fillEnv       = "RMQ_CRASH_FILL"
+	fillTopicsEnv = "RMQ_CRASH_FILL_TOPICS"
+	fillBytes     = 4 << 30
 )
+
+// fillShapes are topics and queues a topic.
+var fillShapes = []struct{ topics, queues int }{{256, 4}, {10_000, 8}}
 
 var fillHost = netip.MustParseAddrPort("127.0.0.1:10911")
 
 // filler is a child that fills the store in dir with default options, says so, and appends on.
 func filler(dir string) error {
-	ctx := context.Background()
-	s, err := engine.Open(ctx, engine.Options{Dir: dir})
+	var topics, queues uint64
+	if _, err := fmt.Sscanf(os.Getenv(fillTopicsEnv), "%d,%d", &topics, &queues); err != nil {
+		return err
+	}
+	s, err := engine.Open(context.Background(), engine.Options{Dir: dir})
 	if err != nil {
 		return err
 	}
@@ -47,7 +52,7 @@ func filler(dir string) error {
 	for seq := uint64(0); ; {
 		for _, a := range as {
 			binary.BigEndian.PutUint64(body, seq)
-			m.Topic, m.QueueID = fmt.Sprintf("Topic%05d", seq%fillTopics), int32(seq/fillTopics%fillQueues)
+			m.Topic, m.QueueID = fmt.Sprintf("Topic%05d", seq%topics), int32(seq/topics%queues)
 			m.Properties = message.AppendProperty(m.Properties[:0], message.PropUniqKey, fmt.Sprintf("%032X", seq))
 			if a.Record, err = message.AppendRecord(a.Record[:0], &m); err != nil {
 				return err
@@ -70,16 +75,25 @@ func filler(dir string) error {
 }
 
 // BenchmarkRecovery is the time from the start of Open to the first accepted append, after a
-// SIGKILL of a process that had written 4 GiB to 10,000 topics of 8 queues and was still writing.
+// SIGKILL of a process that had written 4 GiB to many queues and was still writing.
 // Run it with -benchtime=1x.
 func BenchmarkRecovery(b *testing.B) {
+	for _, shape := range fillShapes {
+		b.Run(fmt.Sprintf("topics=%d/queues=%d", shape.topics, shape.queues), func(b *testing.B) {
+			benchmarkRecovery(b, shape.topics, shape.queues)
+		})
+	}
+}
+
+func benchmarkRecovery(b *testing.B, topics, queues int) {
+	b.Helper()
 	exe, err := os.Executable()
 	require.NoError(b, err)
 	for range b.N {
 		b.StopTimer()
 		dir := b.TempDir()
 		cmd := exec.CommandContext(b.Context(), exe)
-		cmd.Env = append(os.Environ(), fillEnv+"="+dir)
+		cmd.Env = append(os.Environ(), fillEnv+"="+dir, fmt.Sprintf("%s=%d,%d", fillTopicsEnv, topics, queues))
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		require.NoError(b, err)

@@ -155,8 +155,8 @@ type Config struct {
 	DLegerPeers       []string `prop:"dLegerPeers,important"` // n0-host:port;n1-host:port
 	DLegerSelfID      string   `prop:"dLegerSelfId,important"`
 	PreferredLeaderID string   `prop:"preferredLeaderId"`
-	// RaftHeartbeatTimeout is after how much silence of its leader a member campaigns. Where round trips between
-	// members need more, they take more by themselves, up to eight times this.
+	// RaftHeartbeatTimeout is after how much silence of its leader a member campaigns. Where round trips
+	// need more, members take more by themselves, up to eight times this.
 	RaftHeartbeatTimeout time.Duration `prop:"raftHeartbeatTimeout,unit=ms,min=20,max=60000"`
 	// AfterTotalPowerLoss is what a group does that acks from page caches, once so many members have lost theirs
 	// that nobody can tell what was acked: longest-log goes on with the longest log, wait leads nobody.

@@ -113,9 +113,8 @@ func (n *Node) handle(ctx context.Context, from hello, k kind, body []byte) (any
 			return nil, err
 		}
 		return n.framePart(q)
-	case kindPace:
-		own, _, _ := n.needs()
-		return paceNote{own}, nil
+	case kindPing:
+		return struct{}{}, nil
 	case kindHash:
 		var q hashQuery
 		if err := json.Unmarshal(body, &q); err != nil {

@@ -48,7 +48,7 @@ type Options struct {
 
 	// HeartbeatTimeout is after how much silence a follower campaigns; 0: 300 ms. A leader that hears of
 	// no majority for half of it steps down. One second suits noisy hosts. Over slow links, where five round
-	// trips take longer, the group doubles it, up to eight times.
+	// trips take longer, a node doubles it, up to eight times.
 	HeartbeatTimeout time.Duration
 	// Window bounds the bytes between what is appended and what is committed; 0: 64 MiB.
 	Window int64

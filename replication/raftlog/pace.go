@@ -2,8 +2,11 @@ package raftlog
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
+
+	"github.com/hashicorp/raft"
 )
 
 // The timeouts of the library follow the round trips between the nodes. A heartbeat and its answer take one,
@@ -11,8 +14,8 @@ import (
 // over links slower than that nobody is. While the links are fast the timeouts are as configured.
 //
 // They change in steps: at each the timeouts of the one before are doubled. The lease is fixed for as long
-// as an instance lives, so a step replaces it. All nodes take the step of the one that needs most, or the
-// quickest would never let a slower one lead.
+// as an instance lives, so a step replaces it. What counts is the round trip that a node needs to reach a
+// majority, and that to its leader: one slow node has longer timeouts and slows nobody else down.
 const (
 	maxPace     = 3         // the timeouts are doubled so often at most
 	paceTrips   = 5         // round trips that fit into the heartbeat timeout: the lease, half of it, holds 2.5
@@ -21,15 +24,10 @@ const (
 	paceTimeout = deadAfter // of a measurement
 )
 
-// paceNote is what nodes tell each other with a measurement: the step that a node needs by what it has
-// measured itself.
-type paceNote struct{ Need int }
-
 // trips are the newest round trips to a peer. Its peer's mu guards it.
 type trips struct {
 	taken [paceSamples]time.Duration
 	n     int
-	need  int // of the peer, as it said last
 }
 
 // add takes a measurement.
@@ -58,7 +56,7 @@ func paceFor(trip, beat time.Duration) int {
 // heartbeat is the heartbeat timeout at present: as configured, or doubled for slow links.
 func (n *Node) heartbeat() time.Duration { return n.o.HeartbeatTimeout << n.paced.Load() }
 
-// pace keeps measuring the round trips to all peers, and changes the timeouts when they ask for it. Longer
+// pace keeps measuring the round trips to all peers, and changes the timeouts when those ask for it. Longer
 // ones are taken at once, shorter ones after the links have been fast for a while.
 func (n *Node) pace(ctx context.Context) error {
 	tick := time.NewTicker(n.o.times.measure)
@@ -70,12 +68,13 @@ func (n *Node) pace(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-		own, most, relaxed := n.needs()
+		trip := n.tripNeeded()
+		need, relaxed := paceFor(trip, n.o.HeartbeatTimeout), paceFor(2*trip, n.o.HeartbeatTimeout)
 		now := int(n.paced.Load())
 		switch {
-		case most > now:
+		case need > now:
 			calm = 0
-			n.repace(ctx, most)
+			n.repace(ctx, need)
 		case relaxed < now:
 			if calm++; calm >= paceCalm {
 				calm = 0
@@ -85,43 +84,67 @@ func (n *Node) pace(ctx context.Context) error {
 			calm = 0
 		}
 		for _, p := range n.net.known() {
-			p.measure(paceNote{own})
+			p.measure()
 		}
 	}
 }
 
-// needs are the step that this node needs, the largest of all nodes, and the step that would do even if the
-// round trips were twice as long.
-func (n *Node) needs() (own, most, relaxed int) {
-	for _, p := range n.net.known() {
-		p.mu.Lock()
-		trip, theirs, online := p.trips.least(), p.trips.need, p.control != nil
-		p.mu.Unlock()
-		if !online {
+// tripNeeded is the round trip that the timeouts of this node have to hold: to the quickest voters that make a
+// majority with it, and to who leads. 0 if they have not been measured.
+func (n *Node) tripNeeded() time.Duration {
+	n.mu.Lock()
+	servers := n.config.Servers
+	n.mu.Unlock()
+	leader := raft.ServerID(n.Status().Leader)
+	voters := 0
+	var taken []time.Duration
+	var most time.Duration
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+		}
+		if string(s.ID) == n.net.self() {
 			continue
 		}
-		own = max(own, paceFor(trip, n.o.HeartbeatTimeout))
-		most = max(most, theirs)
-		relaxed = max(relaxed, theirs, paceFor(2*trip, n.o.HeartbeatTimeout))
+		trip := n.net.peer(s.ID, s.Address).trip()
+		if trip > 0 && s.Suffrage == raft.Voter {
+			taken = append(taken, trip)
+		}
+		if s.ID == leader {
+			most = trip
+		}
 	}
-	return own, max(most, own), relaxed
+	if len(taken) > 0 {
+		slices.Sort(taken)
+		most = max(most, taken[min(max(voters/2, 1), len(taken))-1])
+	}
+	return most
+}
+
+// trip is the round trip to a peer that is connected; 0 if it has not been measured.
+func (p *peer) trip() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.control == nil {
+		return 0
+	}
+	return p.trips.least()
 }
 
 // measure takes the time of a round trip, unless the last one has not ended.
-func (p *peer) measure(note paceNote) {
+func (p *peer) measure() {
 	if !p.online() || !p.measuring.CompareAndSwap(false, true) {
 		return
 	}
 	p.net.group.Go("measure", func(context.Context) error {
 		defer p.measuring.Store(false)
-		var theirs paceNote
+		var pong []byte
 		began := time.Now()
-		if err := p.askWithin(paceTimeout, kindPace, note, &theirs); err != nil {
+		if err := p.askWithin(paceTimeout, kindPing, []byte{}, &pong); err != nil {
 			return nil // it is measured again
 		}
 		p.mu.Lock()
 		p.trips.add(time.Since(began))
-		p.trips.need = min(max(theirs.Need, 0), maxPace)
 		p.mu.Unlock()
 		return nil
 	})
@@ -142,11 +165,14 @@ func (n *Node) repace(ctx context.Context, step int) {
 	}
 	n.paced.Store(int32(step))
 	n.net.patience.Store(int64(n.heartbeat() / 2))
-	n.o.Logger.Warn("the timeouts of the group follow the round trips between its nodes", "heartbeat timeout", n.heartbeat(), "before", old)
-	if n.instance.Load() == nil {
-		return
+	n.o.Logger.Warn("the timeouts of this node follow the round trips to the others", "heartbeat timeout", n.heartbeat(), "before", old)
+	n.mu.Lock()
+	closing := n.closing
+	n.mu.Unlock()
+	if n.instance.Load() == nil || closing {
+		return // the next one has them
 	}
-	if err := n.restartRaft(nil); err != nil && ctx.Err() == nil {
+	if err := n.restartRaft(nil); err != nil && !errors.Is(err, errNotReady) && ctx.Err() == nil {
 		n.fatal(err)
 	}
 }

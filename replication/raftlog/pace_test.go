@@ -17,7 +17,7 @@ import (
 // slowConn is a connection on which every byte takes a while, in both directions.
 type slowConn struct {
 	net.Conn
-	delay   *atomic.Int64
+	delay   func() time.Duration
 	out, in chan slowPiece
 	rest    []byte
 	group   *run.Group
@@ -30,7 +30,7 @@ type slowPiece struct {
 	due time.Time
 }
 
-func slowDown(c net.Conn, g *run.Group, delay *atomic.Int64) *slowConn {
+func slowDown(c net.Conn, g *run.Group, delay func() time.Duration) *slowConn {
 	s := &slowConn{Conn: c, delay: delay, out: make(chan slowPiece, 1024), in: make(chan slowPiece, 1024), group: g, closed: make(chan struct{})}
 	g.Go("slow out", func(context.Context) error {
 		for {
@@ -66,7 +66,7 @@ func slowDown(c net.Conn, g *run.Group, delay *atomic.Int64) *slowConn {
 }
 
 func (s *slowConn) piece(b []byte) slowPiece {
-	return slowPiece{append([]byte(nil), b...), time.Now().Add(time.Duration(s.delay.Load()))}
+	return slowPiece{append([]byte(nil), b...), time.Now().Add(s.delay())}
 }
 
 func (s *slowConn) Write(b []byte) (int, error) {
@@ -107,16 +107,16 @@ func (s *slowConn) Close() error {
 	return s.Conn.Close()
 }
 
-// Proves that a group whose links become so slow that no lease of the configured length could hold elects
-// and acks all the same, with longer timeouts on all nodes, and that these are as configured again once the
-// links have been fast for a while.
-func TestSlowLinks(t *testing.T) {
-	t.Parallel()
-	var delay atomic.Int64
+// slowLinks is a group with links whose delay, of each direction, is that of the slower end.
+func slowLinks(t *testing.T) (c *cluster, delays map[string]*atomic.Int64) {
 	links := run.New(context.WithoutCancel(t.Context()), "links")
 	t.Cleanup(func() { require.NoError(t, links.Wait()) }) // after the nodes have closed them
-	c := newCluster(t, engine.SyncFlush, 3)
-	c.adapt = func(_ string, o *Options) {
+	c = newCluster(t, engine.SyncFlush, 3)
+	delays = map[string]*atomic.Int64{}
+	for _, id := range c.ids {
+		delays[id] = &atomic.Int64{}
+	}
+	c.adapt = func(id string, o *Options) {
 		x := defaultTimes
 		x.measure = 20 * time.Millisecond
 		o.times = &x
@@ -126,9 +126,20 @@ func TestSlowLinks(t *testing.T) {
 			if err != nil {
 				return nil, err
 			}
-			return slowDown(conn, links, &delay), nil
+			return slowDown(conn, links, func() time.Duration {
+				return time.Duration(max(delays[id].Load(), delays[memberName(to)].Load()))
+			}), nil
 		}
 	}
+	return c, delays
+}
+
+// Proves that a group whose links become so slow that no lease of the configured length could hold elects
+// and acks all the same, with longer timeouts on all nodes, and that these are as configured again once the
+// links have been fast for a while.
+func TestSlowLinks(t *testing.T) {
+	t.Parallel()
+	c, delays := slowLinks(t)
 	c.startAll()
 	c.send("t", 0, "fast")
 	all := func(ok func(beat time.Duration) bool) func() bool {
@@ -143,16 +154,41 @@ func TestSlowLinks(t *testing.T) {
 	}
 	base := c.leader().o.HeartbeatTimeout
 
-	delay.Store(int64(100 * time.Millisecond))
+	for _, d := range delays {
+		d.Store(int64(100 * time.Millisecond))
+	}
 	require.Eventually(t, all(func(beat time.Duration) bool { return beat >= 4*base }), patience, 5*time.Millisecond)
 	for range 3 {
 		c.send("t", 0, "slow")
 	}
 
-	delay.Store(0)
+	for _, d := range delays {
+		d.Store(0)
+	}
 	require.Eventually(t, all(func(beat time.Duration) bool { return beat < 4*base }), 2*patience, 5*time.Millisecond)
 	c.send("t", 0, "fast again")
 	c.caughtUp()
+	c.same()
+}
+
+// Proves that one slow member has longer timeouts alone.
+func TestSlowMember(t *testing.T) {
+	t.Parallel()
+	c, delays := slowLinks(t)
+	c.startAll()
+	c.send("t", 0, "fast")
+	c.caughtUp()
+	slow := c.followers()[0]
+	base := slow.o.HeartbeatTimeout
+	delays[slow.o.SelfID].Store(int64(100 * time.Millisecond))
+	require.Eventually(t, func() bool { return slow.heartbeat() >= 4*base }, patience, 5*time.Millisecond)
+	c.send("t", 0, "with a slow one")
+	c.caughtUp()
+	for _, id := range c.ids {
+		if n := c.node(id); n != slow {
+			require.Zero(t, n.paced.Load(), id)
+		}
+	}
 	c.same()
 }
 

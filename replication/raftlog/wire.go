@@ -32,7 +32,7 @@ const (
 	kindPeek
 	kindJoin
 	kindHash
-	kindPace
+	kindPing
 	kindFrame
 )
 

@@ -298,7 +298,7 @@ func (r *Registrar) rival(ctx context.Context, conn *remoting.Conn) (string, err
 	asked, cancel := context.WithTimeout(ctx, rivalLimit)
 	defer cancel()
 	if _, err := r.client.Call(asked, other, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo)); err != nil {
-		return "", nil //nolint:nilerr // it is gone, and the name server does not know yet
+		return "", nil // it is gone, and the name server does not know yet
 	}
 	return other, nil
 }

@@ -222,7 +222,8 @@ func (a *Allocator) sweep() error {
 		return err
 	}
 	for _, e := range entries {
-		if err := TakeApart(a.q.o.FS, path.Join(a.q.o.Making, e.Name())); err != nil {
+		err := TakeApart(a.q.o.FS, path.Join(a.q.o.Making, e.Name()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // it was retired just now, and its last reader was quicker
 			return err
 		}
 	}

@@ -173,6 +173,22 @@ func TestRetire(t *testing.T) {
 	require.Error(t, err, "the last file stays")
 }
 
+// TestSweepBesideRetire proves that an allocator whose first look finds a file that is being taken apart by its last
+// reader, and gone a moment later, goes on and makes files.
+func TestSweepBesideRetire(t *testing.T) {
+	heap := vfs.NewHeap()
+	require.NoError(t, heap.MkdirAll("/s/making", 0o755))
+	f, err := heap.OpenFile("/s/making/retired-0", os.O_RDWR|os.O_CREATE, 0o644)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+	fs := vfs.NewFaulty(heap)
+	fs.Add(vfs.Rule{Op: vfs.OpRemove, Match: "/s/making/retired-0", Err: os.ErrNotExist})
+	q := openQueue(t, fs, "/s", nil)
+	defer q.Close()
+	a := allocate(t, q, AllocatorOptions{})
+	require.NoError(t, a.Await(t.Context(), 0, true))
+}
+
 // TestPace proves that filling beside appends keeps to the larger of its floor and 1.2 times the
 // append rate, and runs free when nothing is appended.
 func TestPace(t *testing.T) {

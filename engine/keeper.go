@@ -83,7 +83,7 @@ func (k *keeper) begin(ctx context.Context, ld *loaded) error {
 	}
 	// What is on disk is true as it is, only old if there was something to replay: then the keeper
 	// writes a checkpoint at its first tick, beside the first appends.
-	k.last = ld.state.Dispatched
+	k.last = min(ld.state.Dispatched, s.log.dispatched.Load()) // a blank may be between them: retention must not take it
 	if s.report.Replayed == 0 {
 		k.lastRun = time.Now()
 	}

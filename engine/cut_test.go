@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -217,4 +219,33 @@ func TestTornRecordFollowed(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTruncateUnderDispatch proves that the dispatcher, busy with the last record that stays, never takes
+// what was cut behind it for what comes there next.
+func TestTruncateUnderDispatch(t *testing.T) {
+	o := small(vfs.NewHeap(), "/s")
+	o.SegmentBytes = 1 << 20
+	s := open(t, o)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for round := range uint64(400) {
+		fill(t, s, 2*round, 1)
+		at := s.Appended()
+		s.SetConfirm(at)
+		done := make(chan struct{}, 8)
+		for k := range cap(done) {
+			s.Submit(&Append{Record: record("Lost", 0, make([]byte, 7*k), "lost"), Done: func(*Append) { done <- struct{}{} }})
+		}
+		require.NoError(t, s.TruncateTo(at))
+		for range cap(done) {
+			<-done
+		}
+		s.SetConfirm(math.MaxInt64)
+		fill(t, s, 2*round+1, 2)
+		require.NoError(t, s.WaitDispatchedPos(ctx, s.Visible()), "round %d", round)
+	}
+	_, high, _ := s.QueueRange("Lost", 0)
+	require.Zero(t, high)
+	require.NoError(t, s.Close())
 }

@@ -210,8 +210,7 @@ func (s *Store) TruncateTo(pos int64) error {
 	l.tail.Store(pos)
 	lost := append(l.acks.cut(pos), l.pending)
 	l.pending = ackBatch{}
-	l.cuts.Add(1)
-	l.chunks.clear()
+	l.forgetChunks()
 	l.cur, l.verbatim = nil, true
 	s.report.CutBytes, s.report.CutRecords = 0, 0
 	err := s.cut(pos, tail, errors.New("truncated on request"))
@@ -221,6 +220,14 @@ func (s *Store) TruncateTo(pos int64) error {
 	}
 	s.tellCut("truncated", lost, err)
 	return err
+}
+
+// forgetChunks has readers look anew at a log that is cut. The chunks go first: a reader that knows of
+// the cut must find none of them, or it would take the bytes that were cut for those that follow. Called
+// with mu held.
+func (l *CommitLog) forgetChunks() {
+	l.chunks.clear()
+	l.cuts.Add(1)
 }
 
 // tellCut fails the appends that a cut has taken, and everything else if it failed itself. Completions hold
@@ -256,8 +263,7 @@ func (s *Store) ResetTo(pos int64) error {
 	if err := s.files.Restart(pos - pos%seg); err != nil {
 		return err
 	}
-	l.cuts.Add(1)
-	l.chunks.clear()
+	l.forgetChunks()
 	l.cur = nil
 	s.keeper.saved.Start = pos
 	l.tail.Store(pos)
@@ -296,8 +302,7 @@ func (s *Store) Restart(ctx context.Context, pos int64) error {
 	l.confirm.Store(pos)
 	lost := append(l.acks.cut(0), l.pending)
 	l.pending = ackBatch{}
-	l.cuts.Add(1)
-	l.chunks.clear()
+	l.forgetChunks()
 	l.cur, l.verbatim = nil, true
 	for _, m := range l.marks() {
 		m.Rewind(min(s.Min(), pos))

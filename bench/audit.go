@@ -73,8 +73,13 @@ func (a *Auditor) Queue(topic string, id int32) *QueueReader {
 }
 
 // Body takes the body of the record at a queue offset.
-func (r *QueueReader) Body(offset int64, b []byte) {
-	seq, ok := r.a.take(b, r.a.byQueue, &r.a.foundQ, &r.a.dupQ, func() string { return fmt.Sprintf("queue %s offset %d", r.name, offset) })
+func (r *QueueReader) Body(offset int64, b []byte) { r.take(offset, b, ownBody) }
+
+// BodyOf is Body of a record that stands for message seq though its body was made for another one; -1: for none.
+func (r *QueueReader) BodyOf(offset, seq int64, b []byte) { r.take(offset, b, max(seq, nobody)) }
+
+func (r *QueueReader) take(offset int64, b []byte, of int64) {
+	seq, ok := r.a.take(b, of, r.a.byQueue, &r.a.foundQ, &r.a.dupQ, func() string { return fmt.Sprintf("queue %s offset %d", r.name, offset) })
 	if !ok {
 		return
 	}
@@ -94,8 +99,13 @@ func (r *QueueReader) Missing(offset int64, err error) {
 }
 
 // Scan takes the body of the record at a position of the log.
-func (a *Auditor) Scan(pos int64, b []byte) {
-	a.take(b, a.byScan, &a.foundS, &a.dupS, func() string { return fmt.Sprintf("position %d", pos) })
+func (a *Auditor) Scan(pos int64, b []byte) { a.scan(pos, b, ownBody) }
+
+// ScanOf is Scan of a record that stands for message seq though its body was made for another one; -1: for none.
+func (a *Auditor) ScanOf(pos, seq int64, b []byte) { a.scan(pos, b, max(seq, nobody)) }
+
+func (a *Auditor) scan(pos int64, b []byte, of int64) {
+	a.take(b, of, a.byScan, &a.foundS, &a.dupS, func() string { return fmt.Sprintf("position %d", pos) })
 }
 
 // NoScan says that the log cannot be scanned, and why: what the queues hold decides alone.
@@ -109,8 +119,17 @@ func (a *Auditor) ScanEnded(pos, end int64, err error) {
 	a.say("scan stopped at %d of %d: %v", pos, end, err)
 }
 
-func (a *Auditor) take(b []byte, set []atomic.Uint64, found, dup *atomic.Int64, where func() string) (int64, bool) {
+const (
+	nobody  = -1 // the record stands for no message
+	ownBody = -2 // its body tells for which
+)
+
+// take checks a body that was found, and notes the message of: the one that the body tells, or one that is told.
+func (a *Auditor) take(b []byte, of int64, set []atomic.Uint64, found, dup *atomic.Int64, where func() string) (int64, bool) {
 	seq, err := ParsePayload(b, a.runID)
+	if of != ownBody {
+		seq = of
+	}
 	if err == nil && (seq < 0 || seq >= a.sent) {
 		err = fmt.Errorf("message %d was never sent", seq)
 	}

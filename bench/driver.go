@@ -138,6 +138,10 @@ type Op struct {
 	next  *Op
 }
 
+// Seq is the number of the message, by which the [Auditor] knows it: those that a worker sends one after the other are
+// Config.Workers apart. Valid from Encode until Complete.
+func (o *Op) Seq() int64 { return o.seq }
+
 // Complete says that the message was acknowledged, or failed with Err. It notes the time, does not
 // block and may be called from any goroutine.
 func (o *Op) Complete() {

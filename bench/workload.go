@@ -18,7 +18,11 @@ var (
 	Arrivals = []string{"uniform", "poisson"}
 	Headers  = []string{"json", "binary"}
 	Repls    = []string{"none", "async", "sync", "raft"}
+	Paths    = []string{"whole", PathLog}
 )
+
+// PathLog as Cell.Extra["path"] is the log alone: batches that were encoded beforehand, and no queues or index.
+const PathLog = "log"
 
 // Defaults and limits of a workload.
 const (
@@ -89,6 +93,15 @@ func (w *Workload) Validate() error {
 		}
 		if c.Consumers > 0 {
 			complain("--consumers=%d is of the wire: use it with --driver=wire", c.Consumers)
+		}
+	}
+	if path := c.Extra["path"]; path != "" {
+		oneOf("path", path, Paths)
+		if c.Driver != "embedded" {
+			complain("--path=%s with --driver=%s: only the engine in this process can leave queues and index out, use --driver=embedded", path, c.Driver)
+		}
+		if c.Topics != 1 {
+			complain("--path=%s with --topics=%d: a ready batch is of one queue, use --topics=1", path, c.Topics)
 		}
 	}
 	if b := c.Extra["batch"]; b != "" {

@@ -25,7 +25,8 @@ type Result struct {
 // and its bytes belong to the engine. One Append can be used again and again.
 type Append struct {
 	// Record is what message.AppendRecord made: one record, or several of one queue back to back,
-	// which then get consecutive queue offsets and never lie in different segments.
+	// which then get consecutive queue offsets and never lie in different segments. It is copied before
+	// it is stamped, so appends may share it.
 	Record []byte
 	// Done runs when the record may be acked or has failed. Calls come one at a time, in log
 	// order. Nothing that an append needs is locked meanwhile, but the log is not written either:

@@ -278,7 +278,7 @@ func (l *CommitLog) bounds(start, end int64) (room, int64) {
 			return roomFlush, min(max(end-l.o.MaxUnflushed, flushed+1), tail)
 		}
 	}
-	if at := l.visible.Load() - l.o.MaxUnflushed; l.dispatched.Load() < at {
+	if at := l.visible.Load() - l.o.MaxUnflushed; !l.o.DispatchDisabled && l.dispatched.Load() < at {
 		return roomDispatch, at
 	}
 	return roomOK, 0

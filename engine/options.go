@@ -82,15 +82,19 @@ type Options struct {
 	IndexDisabled   bool  // messageIndexEnable=false
 	MaxMessageBytes int   `prop:"maxMessageSize"` // 0: 4 MiB, of body; a record may be 64 KiB larger
 
-	Flush            FlushMode     `prop:"flushDiskType"`
-	FlushInterval    time.Duration `prop:"flushIntervalCommitLog"`         // 0: 500 ms; async flush only
-	FlushLeastPages  int           `prop:"flushCommitLogLeastPages"`       // 0: 4; pages of 4 KiB that make an interval flush worth it
-	FlushThorough    time.Duration `prop:"flushCommitLogThoroughInterval"` // 0: 10 s; flush whatever there is
-	MessageDelay     string        `prop:"messageDelayLevel"`              // "": 1s 5s 10s 30s 1m 2m … 2h
-	Write            WriteMode
-	MaxUnflushed     int64         // W under async flush: appends wait at this many bytes not yet on disk; 0: 1 GiB
-	MaxPending       int64         // bytes with an offset but not yet written; 0: 64 MiB
-	TailCache        int64         // the newest log bytes kept in memory for readers; 0: 16 MiB
+	Flush           FlushMode     `prop:"flushDiskType"`
+	FlushInterval   time.Duration `prop:"flushIntervalCommitLog"`         // 0: 500 ms; async flush only
+	FlushLeastPages int           `prop:"flushCommitLogLeastPages"`       // 0: 4; pages of 4 KiB that make an interval flush worth it
+	FlushThorough   time.Duration `prop:"flushCommitLogThoroughInterval"` // 0: 10 s; flush whatever there is
+	MessageDelay    string        `prop:"messageDelayLevel"`              // "": 1s 5s 10s 30s 1m 2m … 2h
+	Write           WriteMode
+	MaxUnflushed    int64 // W under async flush: appends wait at this many bytes not yet on disk; 0: 1 GiB
+	MaxPending      int64 // bytes with an offset but not yet written; 0: 64 MiB
+	TailCache       int64 // the newest log bytes kept in memory for readers; 0: 16 MiB
+	// DispatchDisabled leaves queues and index as Open found or made them: nothing that is appended can be
+	// read by queue or key until the next Open, which dispatches all of it first, as ever. It shows what
+	// the log alone can do.
+	DispatchDisabled bool
 	PrepareDisabled  bool          // sync flush: use files whose blocks are only reserved
 	CheckpointBytes  int64         // log to replay at most; 0: 1 GiB
 	CheckpointPeriod time.Duration `prop:"flushConsumeQueueThoroughInterval"` // 0: 60 s

@@ -143,7 +143,9 @@ func (s *Store) start() {
 	s.group.Go("allocator", l.alloc.Run)
 	s.disp.arrive = s.o.Events.Arrive
 	s.disp.trouble = func(err error) { s.refuseAppends(refusedDispatch, s.spaceFor(err)) }
-	s.group.Go("dispatcher", s.disp.run)
+	if !s.o.DispatchDisabled {
+		s.group.Go("dispatcher", s.disp.run)
+	}
 	switch {
 	case s.o.Flush == AsyncFlush:
 		s.group.Go("flusher", l.runFlusher)
@@ -189,7 +191,7 @@ func (s *Store) Close() error {
 	s.err = s.drain()
 	s.group.Cancel()
 	s.err = errors.Join(s.err, s.group.Wait())
-	if s.err == nil {
+	if s.err == nil && !s.o.DispatchDisabled {
 		s.err = s.disp.finish()
 	}
 	if s.err == nil {

@@ -27,6 +27,7 @@ type CellSummary struct {
 	OnlyInvalid bool `json:"only_invalid,omitempty"`
 
 	Rate    Estimate `json:"acked_per_s"`
+	LogRate float64  `json:"log_bytes_per_s,omitempty"` // median
 	Offered float64  `json:"offered_per_s,omitempty"`
 	P50     Estimate `json:"response_p50_us"`
 	P99     Estimate `json:"response_p99_us"`
@@ -168,6 +169,7 @@ func (s *CellSummary) fill() {
 	first := s.counted[0].Part(s.Part)
 	s.Class, s.ClassNote, s.InFly = first.Class, first.ClassNote, first.Load.Outstanding
 	s.Rate = EstimateOf(col(func(r *Result) float64 { return r.Throughput.AckedPerS }))
+	s.LogRate = med(func(r *Result) float64 { return r.Throughput.LogBytesPerS })
 	if s.Part == PartOpen {
 		s.Offered = med(func(r *Result) float64 { return r.Throughput.OfferedPerS })
 	}

@@ -29,6 +29,7 @@ import (
 type runFlags struct {
 	flush, repl, write, topics, queues, size, producers, window, rate, arrival, keys, entropy, driver string // factors: lists
 	consumers, batch, header, target                                                                  string // of the wire
+	path                                                                                              string // of the engine
 
 	duration, warmup, settle, maxBytes, segment, probeBudget string
 	reps, workers, openWindow                                int
@@ -75,6 +76,7 @@ the latencies come.`,
 	fl.StringVar(&f.batch, "batch", "1", "factor: wire: messages a request")
 	fl.StringVar(&f.header, "header", "json", "factor: wire: header encoding: json, binary")
 	fl.StringVar(&f.target, "target", "own", "factor: wire: own (a name server and a broker of ours), or the name servers of a running cluster, separated by +")
+	fl.StringVar(&f.path, "path", "whole", "factor: embedded: whole (messages are encoded, appended one by one and dispatched), log (batches encoded beforehand, no queues, no index)")
 	fl.StringVar(&f.duration, "duration", "10s", "measured phase of each part")
 	fl.StringVar(&f.warmup, "warmup", "2s", "load before it that does not count")
 	fl.StringVar(&f.settle, "settle", "1s", "how long the disk must be quiet before each part")
@@ -204,6 +206,11 @@ func (f *runFlags) cells() ([]results.Cell, error) {
 	cells, err = cross(cells, err, "target", f.target, word, func(c *results.Cell, v string) {
 		if v != "own" {
 			setExtra(c, wire.FactorTarget, v)
+		}
+	})
+	cells, err = cross(cells, err, "path", f.path, word, func(c *results.Cell, v string) {
+		if v != "whole" {
+			setExtra(c, "path", v)
 		}
 	})
 	extra := map[string]string{}

@@ -285,6 +285,7 @@ func (r *Renderer) RepeatCommand(c results.Cell) string {
 	flag("batch", c.Extra["batch"])
 	flag("header", c.Extra["header"])
 	flag("target", c.Extra["target"])
+	flag("path", c.Extra["path"])
 	// Settings that are no factors, as they were.
 	for _, name := range []string{"settle", "segment", "workers", "open-window", "with-tags", "with-keys", "probe-budget", "no-probe"} {
 		if v := m.Config[name]; v != "false" && (name != "workers" || v != "0") {

@@ -44,7 +44,11 @@ func (r *Renderer) textCell(b *strings.Builder, v *cellView) {
 	fmt.Fprintf(b, "%s   %s   durability %s (%s)\n\n", count(s.Reps, "run"), s.Validity(), s.Class, s.Class.Means())
 	line := func(name, format string, a ...any) { fmt.Fprintf(b, "%-12s %s\n", name, fmt.Sprintf(format, a...)) }
 	if p := v.Closed; p != nil {
-		line("throughput", "%s msg/s    %s    bottleneck: %s", countEstimate(p.Rate), limitText(p), p.Bottleneck)
+		rate := countEstimate(p.Rate) + " msg/s"
+		if c := p.Cell; c.Driver == "embedded" && (c.Repl != "none" || c.Extra["path"] != "") {
+			rate += fmt.Sprintf("  %.0f MB/s of log", p.LogRate/1e6)
+		}
+		line("throughput", "%s    %s    bottleneck: %s", rate, limitText(p), p.Bottleneck)
 		line("", "closed loop, %d outstanding; rate × service time = %.0f", p.InFly, p.Little)
 		line("service", "p50 %s  p99 %s  p99.9 %s  max %s    (n = %s)", results.FormatUS(p.P50.Median), results.FormatUS(p.P99.Median), p999Text(p), results.FormatUS(p.Max), results.FormatCount(float64(p.Samples)))
 	}

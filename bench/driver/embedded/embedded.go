@@ -44,7 +44,10 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (bench.Session, error)
 	if d.Options != nil {
 		d.Options(&o)
 	}
-	s := &session{opts: o, repl: c.Cell.Repl, topics: c.Topics, queues: c.Cell.Queues}
+	if c.Cell.Extra["path"] == bench.PathLog {
+		o.DispatchDisabled, o.IndexDisabled = true, true
+	}
+	s := &session{opts: o, repl: c.Cell.Repl, placed: placements{workers: int64(c.Workers)}, topics: c.Topics, queues: c.Cell.Queues}
 	if s.repl != "none" {
 		if s.copies, err = openCopies(ctx, s.repl, c.Dir, o); err != nil {
 			return nil, err
@@ -93,6 +96,8 @@ type session struct {
 	log    log           // where messages go
 	store  *engine.Store // the log's, or what a replicated one is read with afterwards; nil before that
 	copies *copies       // nil without replicas
+	placed placements    // of ready batches
+	leads  tally         // of the leader's log, once it was scanned
 }
 
 // CaughtUp implements [bench.Replicated].
@@ -120,6 +125,9 @@ type sender struct {
 
 // Sender implements [bench.Session].
 func (s *session) Sender(ops []*bench.Op) (bench.Sender, error) {
+	if s.opts.DispatchDisabled {
+		return s.readySender(ops), nil
+	}
 	n := &sender{s: s, slots: make([]slot, len(ops)), vector: make([]*engine.Append, 0, len(ops))}
 	done := func(a *engine.Append) {
 		op := n.slots[a.Tag].op
@@ -226,15 +234,18 @@ const (
 // restart, and reads every queue by its offsets and the log from end to end.
 func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
 	o := s.opts
+	o.Events = engine.EventListener{}
+	o.PrepareDisabled = true   // nothing will be appended
+	o.DispatchDisabled = false // queues are made from the log
+	readers := []engine.Options{o}
 	if s.copies != nil {
-		o = s.copies.leaderOptions(s.repl, o.Dir, o)
+		readers = s.copies.readers(s.repl, o)
 	}
 	if err := s.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
-	o.Events = engine.EventListener{}
-	o.PrepareDisabled = true // nothing will be appended
-	st, err := engine.Open(ctx, o)
+	s.placed.sort()
+	st, err := engine.Open(ctx, readers[0])
 	if err != nil {
 		return fmt.Errorf("open again: %w", err)
 	}
@@ -259,13 +270,21 @@ func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
 			}
 		})
 	}
-	return g.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return s.compare(ctx, readers[1:])
 }
 
 func (s *session) scan(ctx context.Context, a *bench.Auditor) error {
 	end := s.store.Max()
 	at, err := s.store.Scan(ctx, s.store.Min(), func(pos int64, r *message.Record) bool {
-		a.Scan(pos, r.Body)
+		s.leads.add(pos, r)
+		if s.opts.DispatchDisabled {
+			a.ScanOf(pos, s.placed.find(pos), r.Body)
+		} else {
+			a.Scan(pos, r.Body)
+		}
 		return true
 	})
 	if ctx.Err() != nil {
@@ -273,6 +292,29 @@ func (s *session) scan(ctx context.Context, a *bench.Auditor) error {
 	}
 	if err != nil || at < end {
 		a.ScanEnded(at, end, err)
+	}
+	return nil
+}
+
+// compare reads the logs of the nodes that did not lead and sets them against what scan has found.
+func (s *session) compare(ctx context.Context, others []engine.Options) error {
+	for _, o := range others {
+		o.DispatchDisabled = true // its queues are not read
+		st, err := engine.Open(ctx, o)
+		if err != nil {
+			return fmt.Errorf("open a copy: %w", err)
+		}
+		var have tally
+		_, err = st.Scan(ctx, st.Min(), func(pos int64, r *message.Record) bool {
+			have.add(pos, r)
+			return true
+		})
+		if err := errors.Join(err, st.Close()); err != nil {
+			return fmt.Errorf("read the copy in %s: %w", o.Dir, err)
+		}
+		if have != s.leads {
+			return fmt.Errorf("the copy in %s has %v, that of the leader %v", o.Dir, have, s.leads)
+		}
 	}
 	return nil
 }
@@ -287,6 +329,8 @@ func (s *session) readQueue(ctx context.Context, a *bench.Auditor, q engine.Queu
 	take := func(rec []byte) {
 		if err := message.ParseRecord(rec, &m); err != nil {
 			reader.Missing(at, err)
+		} else if s.opts.DispatchDisabled {
+			reader.BodyOf(at, s.placed.find(m.PhysicalOffset), m.Body)
 		} else {
 			reader.Body(at, m.Body)
 		}

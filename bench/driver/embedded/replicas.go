@@ -209,17 +209,21 @@ func (c *copies) close() error {
 	return errors.Join(errs...)
 }
 
-// leaderOptions open the leader's copy as a plain reader does.
-func (c *copies) leaderOptions(repl, dir string, o engine.Options) engine.Options {
+// readers are options that open the copies as a plain reader does, the leader's first.
+func (c *copies) readers(repl string, o engine.Options) []engine.Options {
+	var all []engine.Options
 	for i, n := range c.nodes {
+		own := o
+		own.Dir = filepath.Join(o.Dir, fmt.Sprintf("n%d", i))
+		if repl == "raft" {
+			own.Dir = filepath.Join(own.Dir, fmt.Sprintf("raft-n%d", i))
+			own.Format, own.Framing = raftlog.FormatRaft, raftlog.Framing{}
+		}
 		if n == c.lead {
-			dir = filepath.Join(dir, fmt.Sprintf("n%d", i))
-			if repl == "raft" {
-				dir = filepath.Join(dir, fmt.Sprintf("raft-n%d", i))
-				o.Format, o.Framing = raftlog.FormatRaft, raftlog.Framing{}
-			}
+			all = append([]engine.Options{own}, all...)
+		} else {
+			all = append(all, own)
 		}
 	}
-	o.Dir = dir
-	return o
+	return all
 }

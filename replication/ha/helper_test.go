@@ -28,6 +28,7 @@ type node struct {
 	t    testing.TB
 	o    Options
 	heap *vfs.Heap
+	wrap func(vfs.FS) vfs.FS // nil: the node sees its heap as it is
 	log  *logs
 	s    *Service
 
@@ -96,6 +97,9 @@ func newNode(t testing.TB, id string, change func(*Options)) *node {
 func (n *node) open() *node {
 	n.t.Helper()
 	n.o.Engine.FS = n.heap
+	if n.wrap != nil {
+		n.o.Engine.FS = n.wrap(n.heap)
+	}
 	s, err := Open(context.Background(), n.o)
 	require.NoError(n.t, err)
 	n.s = s

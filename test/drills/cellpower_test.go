@@ -78,6 +78,9 @@ func cutFollower(x *trial) {
 		}
 		x.l.awaitAcks(x, 50)
 		x.caughtUpUnderLoad(n)
+		if x.col.raft {
+			time.Sleep(time.Second) // a second cut before the node is let in again would be one of a majority
+		}
 	}
 	x.settle()
 }

@@ -2,14 +2,23 @@
 
 DRILLS := go test -tags drills -count=1 $(DRILL_FLAGS)
 
-.PHONY: drills drills-short robust robust-short robust-cell build-faults
+.PHONY: drills drills-java drills-kills drills-short robust robust-short robust-cell build-faults
 
 build-faults: go-version ## programs with fault injection, for tests only, into bin/faults
 	@mkdir -p $(BIN)/faults
 	$(GO) build -tags faults -o $(BIN)/faults/ ./cmd/mqbroker
 
-drills: build ## failover drills of conf/single and conf/2m-noslave on the real programs
-	$(DRILLS) -v -timeout 10m -run '^TestDrill' ./test/drills
+drills: build drills-java ## failover drills of every topology of conf on the real programs
+	$(DRILLS) -v -timeout 20m -run '^TestDrill' ./test/drills
+
+drills-java: # the unmodified Java consumers of the drills, where there is a JDK with Maven
+	@if command -v java >/dev/null && command -v mvn >/dev/null; then \
+		$(MAKE) --no-print-directory $(WIRE_JAVA)/target/client49/classpath; \
+	else echo "* drills: no JDK with Maven, so NO unmodified Java consumer reads from slaves *"; fi
+
+drills-kills: build ## RMQ_KILLS=100 times kill -9 of the leader of a group under load; the result goes into docs/ROBUSTNESS.md
+	RMQ_KILLS=$${RMQ_KILLS:-100} RMQ_RESULTS=$(CURDIR)/test/robust/results $(DRILLS) -v -timeout 60m -run '^TestDrillLeaderKilled' ./test/drills
+	$(GO) generate ./test/robust
 
 robust: build build-faults ## the fault matrix, RMQ_N=5 runs a cell, goes on where it stopped; then kills under load, bad input, full disks
 	RMQ_N=$${RMQ_N:-5} RMQ_RESULTS=$(CURDIR)/test/robust/results $(DRILLS) -v -timeout 180m -run '^TestMatrix' ./test/drills; rc=$$?; $(GO) generate ./test/robust; exit $$rc

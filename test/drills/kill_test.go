@@ -18,8 +18,11 @@ const brokerA = "broker-a" // the name in conf/single and conf/2m-noslave
 // createTopic makes a topic at a broker.
 func createTopic(t testing.TB, cl *client.Client, n *node, topic string, queues int32) {
 	t.Helper()
-	cfg := &protocol.TopicConfig{TopicName: topic, ReadQueueNums: queues, WriteQueueNums: queues, Perm: 6, TopicFilterType: "SINGLE_TAG"}
-	require.NoError(t, cl.Admin().CreateTopic(t.Context(), n.addr(), cfg, ""))
+	require.NoError(t, tryCreateTopic(t, cl, n, topic, queues))
+}
+
+func tryCreateTopic(t testing.TB, cl *client.Client, n *node, topic string, queues int32) error {
+	return cl.Admin().CreateTopic(t.Context(), n.addr(), protocol.NewTopicConfig(topic, queues), "")
 }
 
 // Proves that kill -9 of the broker at full load loses no acknowledged message, with the disk flushed or

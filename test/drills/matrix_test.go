@@ -251,7 +251,10 @@ func (x *trial) start(more ...string) {
 			return leader.hasReplica(x) && x.cl.Admin().CreateTopic(x.Context(), leader.addr(), &protocol.TopicConfig{TopicName: fmt.Sprint(topicOfTrial, "Warm", n), ReadQueueNums: 1, WriteQueueNums: 1, Perm: 6, TopicFilterType: "SINGLE_TAG"}, "") == nil
 		})
 	}
-	createTopic(x, x.cl, leader, topicOfTrial, queuesOfTrial)
+	eventually(x, 30*time.Second, "the topic is made", func() bool {
+		leader = x.awaitLeader() // on a machine under load another may have been elected meanwhile
+		return tryCreateTopic(x, x.cl, leader, topicOfTrial, queuesOfTrial) == nil
+	})
 }
 
 // startBrokers starts brokers together: those of a group wait for each other.

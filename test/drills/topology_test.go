@@ -16,6 +16,7 @@ import (
 	"rmq/client"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
+	"rmq/test/robust"
 )
 
 // apart is how far the ports of two brokers of one host are from each other.
@@ -92,9 +93,10 @@ func drillPairs(t *testing.T, dir string) {
 		})
 		createTopic(t, cl, master, "Pairs", 4)
 		// A slave knows the groups of its master, and makes none itself.
-		require.NoError(t, cl.Admin().CreateGroup(t.Context(), master.addr(), &protocol.SubscriptionGroupConfig{
-			GroupName: "consumers-Pairs", ConsumeEnable: true, ConsumeBroadcastEnable: true, RetryQueueNums: 1, RetryMaxTimes: 16,
-		}))
+		createGroup(t, cl, master, "consumers-Pairs")
+		for _, line := range javaLines {
+			createGroup(t, cl, master, javaGroup(line))
+		}
 	}
 	for _, ns := range c.namesrvs {
 		awaitRoutes(t, ns, "Pairs", 2, time.Now())
@@ -135,6 +137,9 @@ func drillPairs(t *testing.T, dir string) {
 	eventually(t, 60*time.Second, "the backlog of the dead master is consumed from its slave", func() bool {
 		return int64(tr.missing(brokerB)) <= backlog-held
 	})
+	for _, line := range javaLines {
+		javaReads(t, line, c.nameServers(), "Pairs", brokerB, held)
+	}
 
 	b.start(t)
 	c.namesrvs[1].start(t)
@@ -311,11 +316,14 @@ func TestDrillThreeGroups(t *testing.T) {
 	}
 }
 
-// TestDrillLeaderKilled kills the leader of a group under load, RMQ_KILLS times (100 in make drills-kill),
-// and audits every acknowledged message over the wire after each: none is lost.
+// TestDrillLeaderKilled kills the leader of a group with synchronous flush under load, RMQ_KILLS times, and
+// audits every acknowledged message over the wire after each: none is lost. What came out goes to RMQ_RESULTS.
 func TestDrillLeaderKilled(t *testing.T) {
 	c := newCluster(t, 1, nil)
 	nodes := group(t, c, 0, "conf/dledger/broker-n0.conf", "conf/dledger/broker-n1.conf", "conf/dledger/broker-n2.conf")
+	for _, n := range nodes {
+		n.args = append(n.args, "--flush-disk-type=SYNC_FLUSH")
+	}
 	c.startAll(t)
 	cl := c.connect(t)
 	createTopic(t, cl, awaitLeads(t, cl, nodes, nil), "Kills", 4)
@@ -328,6 +336,8 @@ func TestDrillLeaderKilled(t *testing.T) {
 		_, err := fmt.Sscan(text, &kills)
 		require.NoError(t, err, "RMQ_KILLS is a number")
 	}
+	res := &robust.Result{Cell: robust.Kills, Mode: "rS", Env: environment(t), Runs: []robust.Run{{Started: time.Now().UTC().Truncate(time.Second)}}}
+	run := &res.Runs[0]
 	for k := range kills {
 		l.start(t)
 		l.awaitAcks(t, 50)
@@ -344,7 +354,14 @@ func TestDrillLeaderKilled(t *testing.T) {
 		leader.start(t)
 		caughtUp(t, nodes...)
 		t.Logf("kill %d: next ack after %v", k+1, took)
+		run.Strikes++
+		run.RTO = append(run.RTO, float64(took.Microseconds())/1000)
 	}
 	t.Logf("%d kills of the leader, %d messages acknowledged, none lost", kills, l.total())
 	stopAndCompare(t, nodes, caughtUp(t, nodes...))
+	if dir := os.Getenv("RMQ_RESULTS"); dir != "" {
+		tally(l, run)
+		run.Replicas, run.Seconds = len(nodes), time.Since(run.Started).Round(time.Second).Seconds()
+		require.NoError(t, res.Save(dir))
+	}
 }

@@ -48,8 +48,33 @@ func Render(results []*Result) string {
 	if none {
 		b.WriteString("Nothing.\n")
 	}
+	kills(&b, by)
 	details(&b, by)
 	return b.String()
+}
+
+// Kills is the cell of the drill that kills the leader of a group again and again, which is no row of the matrix.
+const Kills = "kills"
+
+func kills(b *strings.Builder, by map[string]*Result) {
+	for _, mode := range Modes {
+		if r := by[Kills+mode]; r != nil {
+			for i := range r.Runs {
+				x := &r.Runs[i]
+				fmt.Fprintf(b, "\n## Kills of the leader under load, %s\n\n%d times kill -9 in one run (`RMQ_KILLS=%d make drills-kills`), every acknowledged message read back after each: %s acknowledged, %d lost. Next ack, ms: %s (median, max).\n",
+					mode, x.Strikes, x.Strikes, thousands(x.Acked), x.Lost, medianMax(x.RTO))
+			}
+		}
+	}
+}
+
+// medianMax are the median and the maximum of times.
+func medianMax(ms []float64) string {
+	if len(ms) == 0 {
+		return "-"
+	}
+	ms = slices.Sorted(slices.Values(ms))
+	return fmt.Sprintf("%.0f, %.0f", ms[len(ms)/2], ms[len(ms)-1])
 }
 
 func total(b *strings.Builder, results []*Result) {
@@ -63,7 +88,7 @@ func total(b *strings.Builder, results []*Result) {
 			strikes += run.Strikes
 			replicas += run.Replicas
 			acked += run.Acked
-			if row := Row(r.Cell); row != nil && row.Promise(r.Mode) != LossW && row.Promise(r.Mode) != LossL {
+			if row := Row(r.Cell); row == nil || row.Promise(r.Mode) != LossW && row.Promise(r.Mode) != LossL {
 				lost += run.Lost
 			}
 			if run.Red() {
@@ -179,13 +204,8 @@ func detail(b *strings.Builder, p Promise, r *Result) {
 			}
 		}
 	}
-	slices.Sort(rto)
-	next := "-"
-	if n := len(rto); n > 0 {
-		next = fmt.Sprintf("%.0f, %.0f", rto[n/2], rto[n-1])
-	}
 	fmt.Fprintf(b, "| %s | %s | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %d | %s | %s | %s | %s |\n", r.Mode, p, len(r.Runs), s.Strikes, s.Sent, s.Acked,
-		s.Indeterminate, s.Failed, s.Lost, s.Phantom, s.Duplicate, s.Reordered, s.Corrupt, s.Unseen, s.W, s.L, next, oneLine(strings.Join(notes, "; ")))
+		s.Indeterminate, s.Failed, s.Lost, s.Phantom, s.Duplicate, s.Reordered, s.Corrupt, s.Unseen, s.W, s.L, medianMax(rto), oneLine(strings.Join(notes, "; ")))
 }
 
 func worse(a, b Bound) Bound {
@@ -208,12 +228,16 @@ func thousands(n int64) string {
 	return s
 }
 
-// All reads the results of every cell, in the order of the matrix.
+// All reads the results of every cell, in the order of the matrix, and then those of [Kills].
 func All(dir string) ([]*Result, error) {
-	var out []*Result
+	var cells []string
 	for i := range Matrix {
+		cells = append(cells, Matrix[i].Cell)
+	}
+	var out []*Result
+	for _, cell := range append(cells, Kills) {
 		for _, mode := range Modes {
-			r, err := Load(dir, Matrix[i].Cell, mode)
+			r, err := Load(dir, cell, mode)
 			if err != nil {
 				return nil, err
 			}

@@ -137,6 +137,14 @@ func TestDurabilityClass(t *testing.T) {
 	require.Equal(t, results.ClassD1, stock("sync", "none"))
 }
 
+// hops are those of an append, by their means in microseconds.
+func hops(means ...float64) (hs []results.ReplicaHop) {
+	for i, name := range []string{"append", "localFlush", "send", "remoteAppend", "remoteFlush", "ack"} {
+		hs = append(hs, results.ReplicaHop{Name: name, N: 100, MeanUS: means[i]})
+	}
+	return hs
+}
+
 // Proves the bottleneck word for each cause, from measurements that have only that one.
 func TestBottleneck(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -169,6 +177,18 @@ func TestBottleneck(t *testing.T) {
 			r.Counts.Acked = int64(6000 * r.MeasuredS)
 			r.Resources.EngineFlushes = results.Ptr(int64(3000 * r.MeasuredS))
 			r.Resources.DevWriteBytes = results.Ptr(int64(1e7))
+		}},
+		"replica": {"async", results.BottleneckReplica, func(c *results.Cell, r *results.Result) {
+			r.Resources.ProcCPUS = results.Ptr(0.4 * r.MeasuredS)
+			r.Throughput.AckedPerS, r.Resources.DevWriteBytes = 90_000, results.Ptr(int64(1e8))
+			c.Repl = "sync"
+			r.Replication = &results.Replication{Hops: hops(20, 30, 10, 400, 500, 1000)}
+		}},
+		"own disk beside a replica": {"async", results.BottleneckLock, func(c *results.Cell, r *results.Result) {
+			r.Resources.ProcCPUS = results.Ptr(0.4 * r.MeasuredS)
+			r.Throughput.AckedPerS, r.Resources.DevWriteBytes = 90_000, results.Ptr(int64(1e8))
+			c.Repl = "sync"
+			r.Replication = &results.Replication{Hops: hops(20, 900, 10, 400, 400, 1000)}
 		}},
 		"null": {"async", results.BottleneckGenerator, func(c *results.Cell, _ *results.Result) { c.Driver = "null" }},
 	} {

@@ -145,6 +145,9 @@ func attribute(c Cell, r *Result, env *Env, l Limits) (Bottleneck, string) {
 	if cpu != nil && host != nil && *host >= limitReached {
 		return word, fmt.Sprintf("host CPU %s used, only %s by us", percent(*host), percent(*cpu))
 	}
+	if part, ok := atReplicas(c, r); ok && part >= replicaShare {
+		return BottleneckReplica, fmt.Sprintf("%s of the way to an ack is to a replica, and its append and sync", percent(part))
+	}
 	// Little's law holds in every closed loop. It is the answer only where each message is as
 	// fast as the device allows, so that more of them in flight would bring more.
 	n := r.Throughput.AckedPerS * r.Latency.Service.Mean / 1e6
@@ -156,6 +159,30 @@ func attribute(c Cell, r *Result, env *Env, l Limits) (Bottleneck, string) {
 		return BottleneckNone, "CPU time not offered"
 	}
 	return BottleneckLock, fmt.Sprintf("%s of CPU used, no device limit reached", percent(*cpu))
+}
+
+// replicaShare of the time of an ack, spent for a replica, makes it what an append waits for.
+const replicaShare = 0.5
+
+// atReplicas is what share of the mean time of an ack goes to a replica and its append and sync, in a cell whose acks
+// wait for one. What the hops tell overlaps with the local disk, so the share is at most what was not local.
+func atReplicas(c Cell, r *Result) (float64, bool) {
+	if r.Replication == nil || c.Repl == "none" || c.Repl == "async" {
+		return 0, false
+	}
+	mean := map[string]float64{}
+	for _, h := range r.Replication.Hops {
+		mean[h.Name] = h.MeanUS
+	}
+	ack := mean["ack"]
+	if ack <= 0 {
+		return 0, false
+	}
+	remote := mean["send"] + mean["remoteAppend"] + mean["remoteFlush"]
+	if remote <= mean["append"]+mean["localFlush"] {
+		return 0, true // the leader's own disk is what takes longest
+	}
+	return min(1, remote/ack), true
 }
 
 func asFastAsTheDevice(c Cell, r *Result, l Limits) bool {

@@ -337,7 +337,7 @@ const (
 	BottleneckFlush     Bottleneck = "flush"
 	BottleneckDisk      Bottleneck = "disk-bandwidth"
 	BottleneckNetwork   Bottleneck = "network"
-	BottleneckReplica   Bottleneck = "replica"
+	BottleneckReplica   Bottleneck = "replica" // acks wait for another node for most of their time
 	BottleneckLock      Bottleneck = "lock"
 	BottleneckWindow    Bottleneck = "window"
 	BottleneckNone      Bottleneck = "none" // an open loop that kept its schedule, or nothing to tell

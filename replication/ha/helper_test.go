@@ -29,8 +29,10 @@ type node struct {
 	o    Options
 	heap *vfs.Heap
 	wrap func(vfs.FS) vfs.FS // nil: the node sees its heap as it is
-	log  *logs
-	s    *Service
+
+	onDisk bool // instead
+	log    *logs
+	s      *Service
 
 	mu    sync.Mutex
 	roles []replication.Status
@@ -97,6 +99,9 @@ func newNode(t testing.TB, id string, change func(*Options)) *node {
 func (n *node) open() *node {
 	n.t.Helper()
 	n.o.Engine.FS = n.heap
+	if n.onDisk {
+		n.o.Engine.FS = vfs.OS
+	}
 	if n.wrap != nil {
 		n.o.Engine.FS = n.wrap(n.heap)
 	}

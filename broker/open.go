@@ -175,15 +175,22 @@ func (b *Broker) lookForMaster(ctx context.Context) error {
 	}
 }
 
-// hearMaster tells a slave which master a name server has named.
+// hearMaster tells a slave which master a name server has named. With haMasterAddress the log comes from there; only where
+// clients reach a master that does not say so itself, as one of Apache, is taken from the name server.
 func (b *Broker) hearMaster(resp *protocol.Command) {
 	p, ok := b.store.(replication.Promoter)
-	if !ok || b.conf().HAMasterAddress != "" || b.leads.Load() {
+	if !ok || b.leads.Load() {
 		return
 	}
 	var h protocol.RegisterBrokerResponse
 	if err := protocol.DecodeExt(resp, &h); err != nil || h.HAServerAddr == "" || h.MasterAddr == b.conf().clientAddr() {
 		return
+	}
+	if fixed := b.conf().HAMasterAddress; fixed != "" {
+		if b.roles.newest().Client != "" {
+			return
+		}
+		h.HAServerAddr = fixed
 	}
 	b.haMaster.Store(&h.HAServerAddr)
 	p.Follow(h.HAServerAddr, h.MasterAddr)

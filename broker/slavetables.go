@@ -14,6 +14,7 @@ import (
 const (
 	tablePeriod  = time.Second     // the master is asked for its tables so often
 	tableTimeout = 2 * time.Second // for all of them
+	tableLack    = 10              // periods without a master to ask before the log says so
 )
 
 // slaveTables are the documents that a slave asks its master for, with the request for each. The stream of a master of
@@ -38,6 +39,7 @@ func (b *Broker) followTables(ctx context.Context) error {
 	defer tick.Stop()
 	seen := map[string]uint32{} // checksum of what was taken over last, by name
 	told := false               // that the master does not answer
+	lack := 0                   // periods in which nobody has said where the master answers
 	for {
 		select {
 		case <-ctx.Done():
@@ -47,8 +49,13 @@ func (b *Broker) followTables(ctx context.Context) error {
 		st := b.roles.newest()
 		if st.Role != replication.Follower || st.Client == "" {
 			clear(seen)
+			if lack++; st.Role == replication.Follower && lack == tableLack {
+				b.log.Warn("this slave has no topics, groups and offsets of its master: nobody says where the master answers clients; "+
+					"set namesrvAddr to the name servers that the master registers with", "haMasterAddress", b.conf().HAMasterAddress)
+			}
 			continue
 		}
+		lack = 0
 		err := b.takeTables(ctx, st.Client, seen)
 		if err != nil && !told && ctx.Err() == nil {
 			b.log.Warn("the master does not tell its tables; it will be asked again", "master", st.Client, "err", err)

@@ -56,7 +56,7 @@ func (p *pair) lead(t *testing.T, r *replica) {
 func (p *pair) follow(t *testing.T, r, master *replica) {
 	t.Helper()
 	props := []string{"brokerRole=SLAVE", "brokerId=1", "slaveReadEnable=true", "haStockPeers=127.0.0.1"}
-	if p.by[r] == server49 {
+	if p.by[r] == server49 || p.by[r] == rmq && p.by[master] == server49 {
 		props = append(props, "haMasterAddress="+master.haAddr()) // both ways to learn of it are used
 	}
 	r.start(t, p.by[r], p.ns, props...)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -219,6 +220,24 @@ func TestTotalPowerLoss(t *testing.T) {
 	c.same()
 	high := c.high(c.leader(), "t", 0)
 	require.GreaterOrEqual(t, high, int64(2))
+
+	// One has all of it on disk: it leads, and nobody decides before it is there.
+	c.send("t", 0, "fourth")
+	c.caughtUp()
+	longest := c.ids[2]
+	require.NoError(t, c.node(longest).Flush(t.Context()))
+	c.boot = "boot-3"
+	down()
+	for _, id := range c.ids[:2] {
+		n := c.start(id)
+		require.Eventually(t, func() bool { return strings.Contains(n.Status().Why, "waits for a leader") }, patience, 5*time.Millisecond)
+		require.False(t, n.resolved.Load())
+	}
+	c.start(longest)
+	c.send("t", 0, "fifth")
+	c.caughtUp()
+	c.same()
+	require.GreaterOrEqual(t, c.high(c.leader(), "t", 0), high+2)
 }
 
 // Proves that members are added, promoted and removed while the group runs, and that a file which differs

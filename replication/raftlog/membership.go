@@ -366,11 +366,12 @@ func (n *Node) remember(mine sight, others map[string]*sight) (bool, error) {
 			}
 		}
 	}
+	servers, err := n.recall(mine.LastIndex)
+	if err != nil {
+		return false, err
+	}
 	voters, reached, amnesiac := 0, 1, 1
 	longest := true
-	n.mu.Lock()
-	servers := n.config.Servers
-	n.mu.Unlock()
 	for _, s := range servers {
 		name := memberName(string(s.ID))
 		if s.Suffrage != raft.Voter {
@@ -391,7 +392,7 @@ func (n *Node) remember(mine sight, others map[string]*sight) (bool, error) {
 	}
 	why := fmt.Sprintf("%s stopped without closing, the machine was started anew, and with flushDiskType=ASYNC_FLUSH acked messages may be gone", n.o.SelfID)
 	switch {
-	case reached < voters || 2*(voters-amnesiac) > voters:
+	case voters == 0 || reached < voters || 2*(voters-amnesiac) > voters:
 		return false, fmt.Errorf("%s: it waits for a leader that lets it in anew", why)
 	case n.o.AfterTotalPowerLoss != LongestLog:
 		return false, fmt.Errorf("%s, on %d of %d voters: set afterTotalPowerLoss=longest-log on all of them to accept that", why, amnesiac, voters)
@@ -403,6 +404,16 @@ func (n *Node) remember(mine sight, others map[string]*sight) (bool, error) {
 	id := n.id.ID
 	n.mu.Unlock()
 	return false, n.become(id)
+}
+
+// recall is the membership at the end of the log, which raft has not told of yet.
+func (n *Node) recall(last uint64) ([]raft.Server, error) {
+	c, _, err := n.logs.members.asOf(last)
+	if err != nil {
+		return nil, err
+	}
+	n.configured(c, 0)
+	return c.Servers, nil
 }
 
 // enterAgain takes the next incarnation; the log stays, the leader repairs it.

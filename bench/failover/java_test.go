@@ -1,7 +1,6 @@
 package failover
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -46,5 +45,5 @@ done
 	_, err = newExternal(t.Context(), "sh "+filepath.Join(dir, "none"), "127.0.0.1:9876", dir, 8)
 	require.ErrorContains(t, err, "ended before it was ready")
 	_, err = newExternal(t.Context(), filepath.Join(dir, "none"), "127.0.0.1:9876", dir, 8)
-	require.True(t, errors.Is(err, os.ErrNotExist), "%v", err)
+	require.ErrorIs(t, err, os.ErrNotExist)
 }

@@ -52,6 +52,9 @@ func (r *failoverRun) begin(ctx context.Context, links bool) (_ *epoch, err erro
 	start := r.o.Start
 	if start == nil {
 		start = func(ctx context.Context, dir string, links bool) (Target, error) {
+			if r.o.Target != "" {
+				return findForeign(ctx, r.o, dir)
+			}
 			return startOwn(ctx, r.o, dir, links)
 		}
 	}

@@ -47,6 +47,7 @@ type Options struct {
 	Label, Version  string
 	Command         []string
 	Env             *results.Env
+	Target          string // NameServer of a running cluster of somebody else's on this machine; "": brokers of ours are started
 	JavaClient      string // command of the unmodified Java client; "": left out
 	Progress        func(line string)
 
@@ -135,7 +136,7 @@ func Run(ctx context.Context, o Options) (*results.Failover, error) {
 		o.DataDir = filepath.Join(o.OutDir, "data")
 	}
 	spaceNote := ""
-	if o.Start == nil {
+	if o.Start == nil && o.Target == "" {
 		var err error
 		if spaceNote, err = o.fitDisk(); err != nil {
 			return nil, err
@@ -146,7 +147,7 @@ func Run(ctx context.Context, o Options) (*results.Failover, error) {
 	if o.Env != nil {
 		fsType = o.Env.Disk.FSType
 	}
-	class, note := results.DurabilityClass(results.Cell{Driver: "wire", Flush: o.Flush, Repl: o.Repl}, fsType, false)
+	class, note := results.DurabilityClass(results.Cell{Driver: "wire", Flush: o.Flush, Repl: o.Repl}, fsType, o.Target != "")
 	r.f = &results.Failover{
 		RunID: fmt.Sprintf("%s-%04x", time.Now().UTC().Format("20060102T150405Z"), rand.Uint32()&0xffff), Label: o.Label, Tool: "rmqbench failover",
 		Version: o.Version, Command: o.Command, Started: time.Now(), Reason: "running", Seed: o.Seed, Flush: o.Flush, Repl: o.Repl, Class: class,
@@ -160,13 +161,15 @@ func Run(ctx context.Context, o Options) (*results.Failover, error) {
 			r.f.Notes = append(r.f.Notes, n)
 		}
 	}
-	if o.Repl == "async" || o.Repl == "sync" {
+	if o.Target != "" {
+		r.f.Notes = append(r.f.Notes, "somebody else's cluster at "+o.Target+": a node is started again when its trial is over")
+	} else if o.Repl == "async" || o.Repl == "sync" {
 		r.f.Notes = append(r.f.Notes, "nobody is elected: the slave is promoted by `mqadmin promote` as soon as the master's process has ended, whose start is in the times; a hand-over is the same with the master alive")
 	}
-	if o.Repl == "sync" {
+	if o.Target == "" && o.Repl == "sync" {
 		r.f.Notes = append(r.f.Notes, "dual write acknowledges nothing with one copy: the node that has ended is started again right after the promotion, and its start and catch-up are in the times")
 	}
-	if o.Repl == "none" {
+	if o.Target == "" && o.Repl == "none" {
 		r.f.Notes = append(r.f.Notes, "one node: it is started again as soon as its process has ended")
 	}
 	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
@@ -278,10 +281,11 @@ func (e *epoch) trial(ctx context.Context, event string, n int) error {
 		after += o.Freeze
 	}
 	o.say("%s %d of %s: %s leads", event, n, e.r.count(event), from)
-	at, wall := e.clock(), time.Now()
-	if err := e.t.Strike(ctx, event); err != nil {
+	wall, err := e.t.Strike(ctx, event)
+	if err != nil {
 		return err
 	}
+	at := int64(wall.Sub(e.began))
 	sleep(ctx, after)
 	for waited := after; ctx.Err() == nil && waited < longestWait && !e.served(at); waited = time.Duration(e.clock() - at) {
 		sleep(ctx, 20*time.Millisecond)

@@ -22,9 +22,9 @@ type Target interface {
 	Nodes() []string // where clients reach them
 	// Leader waits for a node that leads and returns its id and address.
 	Leader(ctx context.Context) (id, addr string, err error)
-	// Strike lets an event befall the node that leads. It returns when the event has begun; what belongs to it and comes
-	// later, such as the end of a freeze, goes on beside.
-	Strike(ctx context.Context, event string) error
+	// Strike lets an event befall the node that leads. It tells when the event began; what belongs to it and comes later,
+	// such as the end of a freeze, goes on beside.
+	Strike(ctx context.Context, event string) (began time.Time, err error)
 	// Heal ends the event, starts what it has ended, and returns when all nodes are in sync.
 	Heal(ctx context.Context) error
 	// Log is how many bytes of log there are.
@@ -60,6 +60,12 @@ func startOwn(ctx context.Context, o *Options, dir string, links bool) (Target, 
 
 // cannot says why an event cannot be had, "" if it can. needsLinks events run on programs that let links be cut.
 func (o *Options) cannot(event string) string {
+	if o.Target != "" {
+		if event == results.FailKill || event == results.FailStop || event == results.FailFreeze {
+			return ""
+		}
+		return "it cannot be done to somebody else's cluster"
+	}
 	switch event {
 	case results.FailHandover:
 		switch o.Repl {
@@ -148,13 +154,14 @@ func (t *own) rest() error {
 }
 
 // Strike implements [Target].
-func (t *own) Strike(ctx context.Context, event string) error {
+func (t *own) Strike(ctx context.Context, event string) (began time.Time, err error) {
 	n, err := t.cl.Leader(ctx)
 	if err != nil {
-		return err
+		return began, err
 	}
 	t.event, t.struck = event, n
 	t.g = run.New(context.WithoutCancel(ctx), "failover/event")
+	began = time.Now()
 	switch event {
 	case results.FailKill:
 		err = n.Signal(syscall.SIGKILL)
@@ -185,9 +192,9 @@ func (t *own) Strike(ctx context.Context, event string) error {
 			l.Delay(t.o.Delay)
 		}
 	default:
-		return fmt.Errorf("event %q is unknown", event)
+		return began, fmt.Errorf("event %q is unknown", event)
 	}
-	return err
+	return began, err
 }
 
 // goOn does what whoever runs the cluster does when the process of who leads has ended: a single broker is started again, a

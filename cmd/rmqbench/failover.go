@@ -28,7 +28,7 @@ type failoverFlags struct {
 	trials, others, topics, queues                        int
 	seed                                                  int64
 	noConsumers, keep                                     bool
-	faultsDir, javaClient, out, dir, label                string
+	faultsDir, javaClient, target, out, dir, label        string
 }
 
 func newFailoverCmd(stdout, stderr io.Writer) *cobra.Command {
@@ -68,6 +68,7 @@ what became of every message; at the end all of it is read back.`,
 	fl.StringVar(&f.timeout, "timeout", "10s", "after which a message that is not acknowledged has failed")
 	fl.BoolVar(&f.noConsumers, "no-consumers", false, "no consumers that follow all queues")
 	fl.StringVar(&f.faultsDir, "faults-dir", "", "programs whose links can be cut, for partition and slow (default bin/faults beside this program)")
+	fl.StringVar(&f.target, "target", "", "NameServer of a running cluster of somebody else's, one broker name on this machine, instead of brokers of ours; --repl and --flush say what it is")
 	fl.StringVar(&f.javaClient, "java-client", "", "command of an unmodified Java client, words separated by blanks; the NameServer is appended (default: that client is skipped)")
 	fl.Int64Var(&f.seed, "seed", 1, "of the order of events and of bodies")
 	fl.StringVar(&f.out, "out", "", "directory of the run (default results/failover-<time>)")
@@ -81,7 +82,7 @@ what became of every message; at the end all of it is read back.`,
 func (f *failoverFlags) options() (failover.Options, error) {
 	o := failover.Options{
 		Trials: f.trials, Others: f.others, Flush: f.flush, Repl: f.repl, Topics: f.topics, Queues: f.queues, RateAs: f.rate, Tail: !f.noConsumers, Seed: f.seed,
-		FaultsDir: f.faultsDir, JavaClient: f.javaClient, OutDir: f.out, DataDir: f.dir, Keep: f.keep, Label: f.label,
+		FaultsDir: f.faultsDir, JavaClient: f.javaClient, Target: f.target, OutDir: f.out, DataDir: f.dir, Keep: f.keep, Label: f.label,
 		Version: version(), Command: append([]string{"rmqbench"}, os.Args[1:]...), Events: results.FailoverEvents(),
 	}
 	if o.Others < 0 {
@@ -145,6 +146,9 @@ func runFailover(ctx context.Context, f *failoverFlags, stdout, stderr io.Writer
 	}
 	env := probe.CollectEnv(ctx, o.OutDir)
 	env.Target = results.Target{Name: "rmq", Version: o.Version}
+	if o.Target != "" {
+		env.Target = results.Target{Name: o.Target}
+	}
 	o.Env, o.Driver = &env, wire.Driver{}
 	began := time.Now()
 	o.Progress = func(line string) { fmt.Fprintf(stderr, "%6s %s\n", time.Since(began).Round(time.Second), line) }

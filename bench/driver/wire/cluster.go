@@ -92,7 +92,7 @@ func findCluster(ctx context.Context, client *remoting.Client, target string) (*
 		}
 		slices.Sort(cl.brokers)
 		for _, b := range cl.brokers {
-			if pid := listener(b); pid != 0 && !slices.Contains(cl.pids, pid) {
+			if pid := Listener(b); pid != 0 && !slices.Contains(cl.pids, pid) {
 				cl.pids = append(cl.pids, pid)
 			}
 		}

@@ -63,8 +63,8 @@ func addField(p **int64, text []byte, name string, unit int64) {
 	}
 }
 
-// listener is the process on this machine that listens on a loopback address, 0 if it cannot be told.
-func listener(addr string) int {
+// Listener is the process on this machine that listens on a loopback address, 0 if it cannot be told.
+func Listener(addr string) int {
 	a, err := netip.ParseAddrPort(addr)
 	if err != nil || !a.Addr().IsLoopback() {
 		return 0

@@ -342,7 +342,7 @@ func (e *epoch) startLoad(ctx context.Context) (err error) {
 // end stops the load, reads everything back and ends the cluster.
 func (e *epoch) end(ctx context.Context) error {
 	err := e.stopLoad()
-	if err == nil && len(e.trials) > 0 {
+	if err == nil && len(e.trials) > 0 && e.r.o.Target == "" {
 		e.r.o.say("reading back %d trials", len(e.trials))
 		err = e.readAll(ctx)
 	}

@@ -162,7 +162,7 @@ func Run(ctx context.Context, o Options) (*results.Failover, error) {
 		}
 	}
 	if o.Target != "" {
-		r.f.Notes = append(r.f.Notes, "somebody else's cluster at "+o.Target+": a node is started again when its trial is over")
+		r.f.Notes = append(r.f.Notes, "somebody else's cluster at "+o.Target+": a node is started again when its trial is over; its queues are not read back, so nothing is said of losses")
 	} else if o.Repl == "async" || o.Repl == "sync" {
 		r.f.Notes = append(r.f.Notes, "nobody is elected: the slave is promoted by `mqadmin promote` as soon as the master's process has ended, whose start is in the times; a hand-over is the same with the master alive")
 	}

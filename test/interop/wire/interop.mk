@@ -42,3 +42,7 @@ bench-failover: build build-faults ## every event and client of rmqbench failove
 .PHONY: bench-apache
 bench-apache: build $(WIRE_JAVA)/target/server54/classpath ## our brokers and Apache's in turn: REPL=none,async,sync,raft FLUSH=async,sync OUT=dir ARGS='--producers=4 --window=64'
 	bench/peers/apache.sh $(or $(OUT),results/apache) $(ARGS)
+
+.PHONY: bench-dledger
+bench-dledger: build $(WIRE_JAVA)/target/server54/classpath ## rmqbench failover on a DLedger group of Apache's: FLUSH=async OUT=dir ARGS='--trials=30 --events=kill'
+	bench/peers/dledger.sh $(or $(OUT),results/dledger) $(ARGS)

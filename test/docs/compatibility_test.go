@@ -264,7 +264,8 @@ Where it differs on purpose:
 ## Replication, crossed with Apache
 
 How to run: ` + "`make interop INTEROP_FLAGS='-v -run TestSwitchover'`" + `, with JDK 11 or later and Maven. The brokers are 4.9.7 and 5.4.0, the
-clients and mqadmin 4.9.8 and 5.4.0. ` + "`make interop-short`" + ` leaves the first three out.
+clients and mqadmin 4.9.8 and 5.4.0. ` + "`make interop-short`" + ` leaves switch-overs, pairs and groups out; what of them was not seen green to the end of
+late is in [ROADMAP.md](ROADMAP.md).
 
 | What | Test of test/interop/wire | Master, slave |
 | --- | --- | --- |

@@ -16,7 +16,7 @@ import (
 const (
 	batchBytes     = 256 << 10 // a batch is sealed at this size
 	batchMessages  = 1024      // or this many appends
-	eagerBatches   = 16        // below so many in flight a batch leaves as soon as there is one
+	eagerBatches   = 6         // below so many in flight a batch leaves as soon as there is one
 	defaultWindow  = 64 << 20
 	maxUnproposed  = 64 // sealed batches that wait; the window holds producers back long before
 	abandonedError = "the batch was not proposed"

@@ -107,6 +107,7 @@ func TestReplicas(t *testing.T) {
 		results.Cell{Flush: "async", Topics: 2, Producers: 2, Window: 16, Rate: "max"},
 		results.Cell{Flush: "sync", Topics: 2, Producers: 2, Window: 16, Rate: "max"},
 		results.Cell{Flush: "sync", Topics: 2, Producers: 2, Window: 16, Rate: "max", Consumers: 1})
+	p.Base.Duration = 1500 * time.Millisecond // the first sync of five stores on a busy disk may take longer than a blink
 	classes := []results.Class{results.ClassD2, results.ClassD3f, results.ClassD5}
 	for i, repl := range []string{"async", "sync", "raft"} {
 		p.Cells[i].Repl = repl

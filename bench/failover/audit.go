@@ -118,11 +118,11 @@ func ends(ctx context.Context, net *remoting.Client, addr string, topics []strin
 
 // logMin is where the log of the broker at addr begins.
 func logMin(ctx context.Context, net *remoting.Client, addr string) (int64, error) {
-	var table protocol.KVTable
-	if err := wire.Ask(ctx, net, addr, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo), &table); err != nil {
+	info, err := wire.RuntimeInfo(ctx, net, addr)
+	if err != nil {
 		return 0, err
 	}
-	v := table.Table["commitLogMinOffset"]
+	v := info["commitLogMinOffset"]
 	at, err := strconv.ParseInt(v, 10, 64)
 	if err != nil {
 		return 0, fmt.Errorf("%s says that its log begins at %q: that is no number", addr, v)

@@ -107,12 +107,12 @@ func (t *foreign) Log(ctx context.Context) int64 {
 	if err != nil {
 		return 0
 	}
-	var table protocol.KVTable
-	if err := wire.Ask(ctx, t.net, addr, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo), &table); err != nil {
+	info, err := wire.RuntimeInfo(ctx, t.net, addr)
+	if err != nil {
 		return 0
 	}
-	low, _ := strconv.ParseInt(table.Table["commitLogMinOffset"], 10, 64) // 0 if it does not say
-	high, _ := strconv.ParseInt(table.Table["commitLogMaxOffset"], 10, 64)
+	low, _ := strconv.ParseInt(info["commitLogMinOffset"], 10, 64) // 0 if it does not say
+	high, _ := strconv.ParseInt(info["commitLogMaxOffset"], 10, 64)
 	return high - low
 }
 

@@ -82,7 +82,7 @@ func findCluster(ctx context.Context, client *remoting.Client, target string) (*
 				continue
 			}
 			cl.brokers = append(cl.brokers, addr)
-			if table, err := runtimeInfo(ctx, client, addr); err == nil {
+			if table, err := RuntimeInfo(ctx, client, addr); err == nil {
 				versions[table["brokerVersionDesc"]]++
 				cl.stock = cl.stock || table["logFlushTimes"] == "" // what only ours tells
 			}

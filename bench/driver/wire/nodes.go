@@ -229,7 +229,7 @@ func (n *Node) AwaitEnd(ctx context.Context) error {
 
 // Status asks a node for the state of its log; false if it does not answer within the time of ctx, or does not tell.
 func (c *Cluster) Status(ctx context.Context, n *Node) (replication.Status, replication.Hops, bool) {
-	table, err := runtimeInfo(ctx, c.client, n.Addr)
+	table, err := RuntimeInfo(ctx, c.client, n.Addr)
 	if err != nil {
 		return replication.Status{}, replication.Hops{}, false
 	}
@@ -401,7 +401,7 @@ func (c *Cluster) count(client *remoting.Client, to *bench.Counters, leader stri
 		var own bench.Counters
 		countProcess(&own, n.PID())
 		countProcess(to, n.PID())
-		table, err := runtimeInfo(ctx, client, n.Addr)
+		table, err := RuntimeInfo(ctx, client, n.Addr)
 		if err != nil {
 			continue // it is busy: the series has a gap
 		}

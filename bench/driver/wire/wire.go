@@ -216,7 +216,7 @@ func (s *session) Sync(ctx context.Context) error {
 	for end := time.Now().Add(openTimeout); ; {
 		left := false
 		for _, addr := range brokers {
-			table, err := runtimeInfo(ctx, s.client, addr)
+			table, err := RuntimeInfo(ctx, s.client, addr)
 			if err != nil {
 				return err
 			}
@@ -293,8 +293,8 @@ func nothingLeft(text string) bool {
 	return true
 }
 
-// runtimeInfo asks a broker for its state.
-func runtimeInfo(ctx context.Context, client *remoting.Client, addr string) (map[string]string, error) {
+// RuntimeInfo asks a broker for its state.
+func RuntimeInfo(ctx context.Context, client *remoting.Client, addr string) (map[string]string, error) {
 	var table protocol.KVTable
 	if err := Ask(ctx, client, addr, protocol.NewRequest(protocol.RequestGetBrokerRuntimeInfo), &table); err != nil {
 		return nil, err

@@ -156,22 +156,19 @@ func Run(ctx context.Context, o Options) (*results.Failover, error) {
 	if o.Tail {
 		r.f.Consumers = 1
 	}
-	for _, n := range []string{note, spaceNote} {
-		if n != "" {
-			r.f.Notes = append(r.f.Notes, n)
+	notes := []string{note, spaceNote}
+	switch {
+	case o.Target != "":
+		notes = append(notes, "somebody else's cluster at "+o.Target+": a node is started again when its trial is over; its queues are not read back, so nothing is said of losses")
+	case o.Repl == "async", o.Repl == "sync":
+		notes = append(notes, "nobody is elected: the slave is promoted by `mqadmin promote` as soon as the master's process has ended, whose start is in the times; a hand-over is the same with the master alive")
+		if o.Repl == "sync" {
+			notes = append(notes, "dual write acknowledges nothing with one copy: the node that has ended is started again right after the promotion, and its start and catch-up are in the times")
 		}
+	case o.Repl == "none":
+		notes = append(notes, "one node: it is started again as soon as its process has ended")
 	}
-	if o.Target != "" {
-		r.f.Notes = append(r.f.Notes, "somebody else's cluster at "+o.Target+": a node is started again when its trial is over; its queues are not read back, so nothing is said of losses")
-	} else if o.Repl == "async" || o.Repl == "sync" {
-		r.f.Notes = append(r.f.Notes, "nobody is elected: the slave is promoted by `mqadmin promote` as soon as the master's process has ended, whose start is in the times; a hand-over is the same with the master alive")
-	}
-	if o.Target == "" && o.Repl == "sync" {
-		r.f.Notes = append(r.f.Notes, "dual write acknowledges nothing with one copy: the node that has ended is started again right after the promotion, and its start and catch-up are in the times")
-	}
-	if o.Target == "" && o.Repl == "none" {
-		r.f.Notes = append(r.f.Notes, "one node: it is started again as soon as its process has ended")
-	}
+	r.f.Notes = slices.DeleteFunc(notes, func(n string) bool { return n == "" })
 	if err := os.MkdirAll(o.DataDir, 0o755); err != nil {
 		return nil, &bench.UsageError{Err: err}
 	}
@@ -218,8 +215,9 @@ func (r *failoverRun) all(ctx context.Context) error {
 		}
 	}
 	if r.o.JavaClient == "" {
-		r.f.Skipped = append(r.f.Skipped, results.FailoverSkip{What: "client " + clientJava, Reason: "no command of one was given (--java-client); `make bench-failover` builds one"})
-		r.o.say("SKIPPED: client %s: no command of one was given (--java-client); `make bench-failover` builds one", clientJava)
+		skip := results.FailoverSkip{What: "client " + clientJava, Reason: "no command of one was given (--java-client); `make bench-failover` builds one"}
+		r.f.Skipped = append(r.f.Skipped, skip)
+		r.o.say("SKIPPED: %s: %s", skip.What, skip.Reason)
 	}
 	for _, part := range []struct {
 		jobs  []job

@@ -16,50 +16,21 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 dir=$1; shift
 warm=${WARM:-60s}
-jars=test/interop/wire/java/target/server54
+. bench/peers/lib.sh
+jvm=-XX:+AlwaysPreTouch
 mkdir "$dir"
 dir=$(cd "$dir" && pwd)
-pids=()
 stop() { for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null || true; wait "${pids[i]}" 2>/dev/null || true; done; pids=(); }
 trap stop EXIT
 
-launch() { # name, heap, class, configuration
-	java "-Xms$2" "-Xmx$2" -XX:+UseG1GC "-XX:MaxDirectMemorySize=$2" -XX:+AlwaysPreTouch -Duser.home="$at/$1" -Drocketmq.home.dir="$at" \
-		--add-opens java.base/java.nio=ALL-UNNAMED --add-opens java.base/sun.nio.ch=ALL-UNNAMED --add-opens java.base/jdk.internal.ref=ALL-UNNAMED \
-		-cp "$jars/classes:$(cat "$jars/classpath")" "$3" -c "$4" >> "$at/$1.log" 2>&1 &
-	pids+=($!)
-}
-
-broker() { # number, more lines of the configuration
-	local n=$1 listen=$((port + 10 * ($1 + 1)))
-	shift
-	printf '%s\n' brokerClusterName=DefaultCluster brokerName=apache "flushDiskType=${flush^^}_FLUSH" "namesrvAddr=127.0.0.1:$port" \
-		brokerIP1=127.0.0.1 brokerIP2=127.0.0.1 "listenPort=$listen" "haListenPort=$((listen + 1))" "storePathRootDir=$at/store$n" \
-		"storePathCommitLog=$at/store$n/commitlog" diskMaxUsedSpaceRatio=95 "$@" > "$at/broker$n.conf"
-	launch "broker$n" "$heap" org.apache.rocketmq.broker.BrokerStartup "$at/broker$n.conf"
-}
-
-await() { # how many brokers, one of them a master
-	local table=""
-	for _ in $(seq 240); do
-		table=$(bin/mqadmin clusterList -n "127.0.0.1:$port" 2>/dev/null || true)
-		if [ "$(grep -c " apache " <<< "$table")" = "$1" ] && grep -qE " apache +0 " <<< "$table"; then return; fi
-		sleep 0.5
-	done
-	echo "Apache's brokers do not register; see $at/*.log" >&2
-	return 1
-}
-
 measure() { # mode
-	local repl=$1 peers="" i
+	local repl=$1
 	shift
 	at=$dir/$repl-$flush
 	mkdir "$at"
 	heap=${HEAP:-$([ "$repl" = none ] && echo 2g || echo 1g)}
 	port=$((20000 + RANDOM % 10000)) # below the ports that outgoing connections get
-	printf '%s\n' "listenPort=$port" "kvConfigPath=$at/kvConfig.json" > "$at/namesrv.properties"
-	export ROCKETMQ_HOME=$at
-	launch namesrv 256m org.apache.rocketmq.namesrv.NamesrvStartup "$at/namesrv.properties"
+	namesrv
 	case $repl in
 	none)
 		broker 0 brokerId=0 brokerRole=ASYNC_MASTER
@@ -70,8 +41,7 @@ measure() { # mode
 		broker 1 brokerId=1 brokerRole=SLAVE
 		await 2 ;;
 	raft)
-		for i in 0 1 2; do peers+="n$i-127.0.0.1:$((port + 41 + i));"; done
-		for i in 0 1 2; do broker $i enableDLegerCommitLog=true dLegerGroup=apache "dLegerPeers=${peers%;}" "dLegerSelfId=n$i"; done
+		dledger
 		await 3 ;;
 	*)
 		echo "REPL=$repl is unknown: use none, async, sync or raft" >&2

@@ -832,12 +832,7 @@ func TestQueueJournalBesidePuts(t *testing.T) {
 	table := newTable(t, queueTableOptions{FS: faulty, JournalDir: testJournalDir, DirectEntries: 5})
 	q := table.get([]byte("T"), 0)
 	next := int64(0)
-	put := func(n int) {
-		for range n {
-			require.NoError(t, q.put(next, next*100, 100, next))
-			next++
-		}
-	}
+	put := func(n int) { next = putEntries(t, q, next, n) }
 	put(3)
 	require.NoError(t, table.checkpoint(context.Background()))
 	put(5)
@@ -867,19 +862,12 @@ func TestQueueJournalRegrown(t *testing.T) {
 			table := newTable(t, queueTableOptions{JournalDir: testJournalDir, DirectEntries: direct})
 			q := table.get([]byte("T"), 0)
 			next := int64(0)
-			step := func(n int) {
-				for range n {
-					require.NoError(t, q.put(next, next*100, 100, next))
-					next++
-				}
-			}
 			for range 4 {
-				step(3)
+				next = putEntries(t, q, next, 3)
 				require.NoError(t, table.checkpoint(context.Background()))
 			}
 			require.NoError(t, table.truncate(context.Background(), cut*100))
-			next = cut
-			step(5)
+			next = putEntries(t, q, cut, 5)
 			require.NoError(t, table.checkpoint(context.Background()))
 
 			again := newQueueTable(table.o)
@@ -889,6 +877,15 @@ func TestQueueJournalRegrown(t *testing.T) {
 			require.NoError(t, again.close())
 		}
 	}
+}
+
+// putEntries puts n entries from offset next on as requireEntries wants them, and returns the next offset.
+func putEntries(t *testing.T, q *ConsumeQueue, next int64, n int) int64 {
+	t.Helper()
+	for end := next + int64(n); next < end; next++ {
+		require.NoError(t, q.put(next, next*100, 100, next))
+	}
+	return next
 }
 
 // requireEntries makes sure that a queue holds n entries, the i-th for position i x 100.

@@ -15,7 +15,8 @@ import (
 // group's context and is what [Group.Wait] returns. A panic is raised again under the goroutine's
 // name, in the goroutine, so it still ends the process.
 //
-// Safe for concurrent use, except that Go must not race with the end of Wait.
+// Safe for concurrent use, except that Go must not race with Wait, unless a goroutine of the group calls it.
+// Whoever is outside and may come late uses [Group.TryGo].
 type Group struct {
 	name   string
 	ctx    context.Context
@@ -36,8 +37,27 @@ func New(ctx context.Context, name string) *Group {
 
 // Go starts f under the name. f is expected to return soon after its context ends.
 func (g *Group) Go(name string, f func(ctx context.Context) error) {
-	full := g.name + "/" + name
 	g.wg.Add(1)
+	g.start(name, f)
+}
+
+// TryGo is Go unless the group has been cancelled: f is not started then, and the result is false. It may race
+// with a Wait that comes after [Group.Cancel].
+func (g *Group) TryGo(name string, f func(ctx context.Context) error) bool {
+	g.mu.Lock()
+	if g.cancelled {
+		g.mu.Unlock()
+		return false
+	}
+	g.wg.Add(1)
+	g.mu.Unlock()
+	g.start(name, f)
+	return true
+}
+
+// start runs f, which has been counted.
+func (g *Group) start(name string, f func(ctx context.Context) error) {
+	full := g.name + "/" + name
 	go func() {
 		defer func() {
 			if p := recover(); p != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime/pprof"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -63,6 +64,29 @@ func TestCancel(t *testing.T) {
 	})
 	g.Cancel()
 	require.ErrorIs(t, g.Wait(), boom)
+}
+
+// Shows that a goroutine that comes late, while somebody waits, is started and waited for, or not started at all.
+func TestTryGo(t *testing.T) {
+	for range 200 {
+		g, outside := New(t.Context(), "a"), New(t.Context(), "outside")
+		var started, ended atomic.Int64
+		for range 4 {
+			outside.Go("late", func(context.Context) error {
+				for g.TryGo("x", func(context.Context) error { ended.Add(1); return nil }) {
+					started.Add(1)
+				}
+				return nil
+			})
+		}
+		g.Cancel()
+		require.NoError(t, g.Wait())
+		all := ended.Load()
+		require.NoError(t, outside.Wait())
+		require.Equal(t, all, started.Load())
+		require.Equal(t, all, ended.Load())
+		require.False(t, g.TryGo("x", func(context.Context) error { return nil }))
+	}
 }
 
 // Shows that profiles name the goroutine.

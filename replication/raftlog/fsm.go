@@ -183,7 +183,7 @@ func (n *Node) SaveMeta(ctx context.Context, name string, doc []byte) error {
 		magic = metaGated
 	}
 	done := make(chan error, 1)
-	n.group.Go("meta", func(ctx context.Context) error {
+	if !n.group.TryGo("meta", func(ctx context.Context) error {
 		var f raft.ApplyFuture
 		err := t.in.do(func(r *raft.Raft) raft.Future {
 			f = r.ApplyLog(raft.Log{Data: m.append(nil, magic)}, 0)
@@ -195,7 +195,10 @@ func (n *Node) SaveMeta(ctx context.Context, name string, doc []byte) error {
 		}
 		done <- err
 		return nil
-	})
+	}) {
+		n.fsm.forget(m.id)
+		return n.notLeader()
+	}
 	select {
 	case err := <-done:
 		return n.outcome(err)

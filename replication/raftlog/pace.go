@@ -136,7 +136,7 @@ func (p *peer) measure() {
 	if !p.online() || !p.measuring.CompareAndSwap(false, true) {
 		return
 	}
-	p.net.group.Go("measure", func(context.Context) error {
+	p.net.group.TryGo("measure", func(context.Context) error {
 		defer p.measuring.Store(false)
 		var pong []byte
 		began := time.Now()

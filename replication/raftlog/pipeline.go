@@ -311,7 +311,10 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, addr raft.ServerAddr
 		broken: make(chan struct{}), ended: make(chan struct{}),
 	}
 	l.room = sync.NewCond(&l.mu)
-	t.net.group.Go("pipeline", func(context.Context) error { return l.decode() })
+	if !t.net.group.TryGo("pipeline", func(context.Context) error { return l.decode() }) {
+		p.closeData(c)
+		return nil, net.ErrClosed
+	}
 	return l, nil
 }
 

@@ -206,7 +206,7 @@ func (n *Node) successor(t *tenure, id string) (raft.Server, error) {
 // unstick looks, some time after a transfer has failed, whether the library still refuses to apply, and if
 // so starts it anew (hazard H7).
 func (n *Node) unstick(t *tenure) {
-	n.group.Go("unstick", func(ctx context.Context) error {
+	n.group.TryGo("unstick", func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil

@@ -176,7 +176,7 @@ func (n *network) peer(id raft.ServerID, addr raft.ServerAddress) *peer {
 	p = &peer{net: n, id: id, addr: string(addr), up: make(chan struct{})}
 	p.ctx, p.cancel = context.WithCancel(n.group.Context())
 	n.peers[id] = p
-	n.group.Go("peer", func(context.Context) error { return p.keep() })
+	n.group.TryGo("peer", func(context.Context) error { return p.keep() }) // a node that closes needs no connection any more
 	return p
 }
 

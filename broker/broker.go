@@ -106,6 +106,8 @@ type Broker struct {
 	roleMu    sync.Mutex
 	master    bool
 
+	tablesCome atomic.Bool // of a slave: the master has told its tables when it was asked last
+
 	started atomic.Bool
 	poison  atomic.Pointer[error]
 	poisonC chan struct{}

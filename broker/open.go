@@ -153,12 +153,13 @@ func (c *Config) pairOptions(o engine.Options) ha.Options {
 	return po
 }
 
-// followPeriod is how often a slave that knows no master asks the name servers for one.
+// followPeriod is how often a slave without a master asks the name servers for one.
 const followPeriod = 500 * time.Millisecond
 
-// lookForMaster asks the name servers again while this node is a slave without a master.
+// lookForMaster asks the name servers again while this node is a slave that does not know where clients reach its master,
+// or has neither been greeted by one nor had tables of it.
 func (b *Broker) lookForMaster(ctx context.Context) error {
-	if _, ok := b.store.(replication.Promoter); !ok || b.conf().HAMasterAddress != "" {
+	if _, ok := b.store.(replication.Promoter); !ok {
 		return nil
 	}
 	tick := time.NewTicker(followPeriod)
@@ -168,15 +169,18 @@ func (b *Broker) lookForMaster(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if st := b.roles.newest(); st.Role == replication.Follower && st.Leader == "" && b.registrar != nil {
+			st := b.roles.newest()
+			unknown := st.Client == "" || st.Leader == "" && !b.tablesCome.Load()
+			if st.Role == replication.Follower && unknown && b.registrar != nil {
 				b.registrar.Reregister()
 			}
 		}
 	}
 }
 
-// hearMaster tells a slave which master a name server has named. With haMasterAddress the log comes from there; only where
-// clients reach a master that does not say so itself, as one of Apache, is taken from the name server.
+// hearMaster tells a slave which master a name server has named. With haMasterAddress the log comes from there, whatever
+// they say; where clients reach a master that does not tell it, as one of Apache, is what they said last: such a master
+// may come back at another address. They are asked every registerPeriod, and while the tables are not to be had.
 func (b *Broker) hearMaster(resp *protocol.Command) {
 	p, ok := b.store.(replication.Promoter)
 	if !ok || b.leads.Load() {
@@ -187,10 +191,9 @@ func (b *Broker) hearMaster(resp *protocol.Command) {
 		return
 	}
 	if fixed := b.conf().HAMasterAddress; fixed != "" {
-		if b.roles.newest().Client != "" {
-			return
-		}
-		h.HAServerAddr = fixed
+		b.haMaster.Store(&fixed)
+		p.Follow("", h.MasterAddr)
+		return
 	}
 	b.haMaster.Store(&h.HAServerAddr)
 	p.Follow(h.HAServerAddr, h.MasterAddr)

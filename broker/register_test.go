@@ -31,6 +31,7 @@ type fakeNamesrv struct {
 	gone    bool
 	orders  string
 	others  map[int64]string // that have the name broker-a
+	master  protocol.RegisterBrokerResponse
 }
 
 func (n *fakeNamesrv) Opened(*remoting.Conn)        {}
@@ -59,6 +60,7 @@ func (n *fakeNamesrv) Serve(c *remoting.Conn, req *protocol.Command) {
 			n.topics[name] = topic
 		}
 		resp.Body = []byte(n.orders)
+		protocol.EncodeExt(resp, &n.master)
 	case protocol.RequestGetBrokerClusterInfo:
 		resp.Body = protocol.EncodeBody(protocol.ClusterInfo{BrokerAddrTable: map[string]protocol.BrokerData{"broker-a": {BrokerName: "broker-a", BrokerAddrs: n.others}}})
 	case protocol.RequestUnregisterBroker:
@@ -105,6 +107,13 @@ func (n *fakeNamesrv) knows(topic string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.topics[topic] != nil
+}
+
+// name makes client the address of the master that it tells; its replication port is another than any that is there.
+func (n *fakeNamesrv) name(client string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.master = protocol.RegisterBrokerResponse{HAServerAddr: "127.0.0.1:1", MasterAddr: client}
 }
 
 func (n *fakeNamesrv) await(topic string) {

@@ -15,6 +15,7 @@ const (
 	tablePeriod  = time.Second     // the master is asked for its tables so often
 	tableTimeout = 2 * time.Second // for all of them
 	tableLack    = 10              // periods without a master to ask before the log says so
+	tableAsk     = 5               // periods without an answer after which name servers are asked where the master is now
 )
 
 // slaveTables are the documents that a slave asks its master for, with the request for each. The stream of a master of
@@ -40,6 +41,7 @@ func (b *Broker) followTables(ctx context.Context) error {
 	seen := map[string]uint32{} // checksum of what was taken over last, by name
 	told := false               // that the master does not answer
 	lack := 0                   // periods in which nobody has said where the master answers
+	silent := 0                 // periods in which it has not answered
 	for {
 		select {
 		case <-ctx.Done():
@@ -49,6 +51,7 @@ func (b *Broker) followTables(ctx context.Context) error {
 		st := b.roles.newest()
 		if st.Role != replication.Follower || st.Client == "" {
 			clear(seen)
+			b.tablesCome.Store(false)
 			if lack++; st.Role == replication.Follower && lack == tableLack {
 				b.log.Warn("this slave has no topics, groups and offsets of its master: nobody says where the master answers clients; "+
 					"set namesrvAddr to the name servers that the master registers with", "haMasterAddress", b.conf().HAMasterAddress)
@@ -60,7 +63,12 @@ func (b *Broker) followTables(ctx context.Context) error {
 		if err != nil && !told && ctx.Err() == nil {
 			b.log.Warn("the master does not tell its tables; it will be asked again", "master", st.Client, "err", err)
 		}
-		told = err != nil
+		b.tablesCome.Store(err == nil)
+		if told = err != nil; !told {
+			silent = 0
+		} else if silent++; silent%tableAsk == 0 {
+			b.registrar.Reregister()
+		}
 	}
 }
 

@@ -155,7 +155,8 @@ type Promoter interface {
 	// Promote makes this node lead, in a new epoch. Without acceptLoss it refuses when that may lose
 	// acked messages, with an error that tells how many bytes; the report tells it in either case.
 	Promote(ctx context.Context, acceptLoss bool) (PromoteReport, error)
-	// Follow tells where the replication port of the leader is, and where clients reach it.
+	// Follow tells where the replication port of the leader is, and where clients reach it. With haAddr "" whoever is
+	// followed stays so, and clientAddr counts unless the leader tells its own in the stream.
 	Follow(haAddr, clientAddr string)
 }
 

@@ -29,8 +29,14 @@ var (
 // Follow implements [replication.Promoter]. A node that leads takes it for where its former master may be.
 func (s *Service) Follow(haAddr, clientAddr string) {
 	s.mu.Lock()
+	if haAddr == "" {
+		if haAddr = s.master; s.mTold {
+			clientAddr = s.mClient
+		}
+	}
 	same := s.master == haAddr && s.mClient == clientAddr
 	if s.Role() == replication.Follower && haAddr != s.o.Advertise {
+		s.mTold = s.mTold && same
 		s.master, s.mClient = haAddr, clientAddr
 	}
 	s.mu.Unlock()
@@ -178,7 +184,7 @@ func (s *Service) obey(ctx context.Context, c *peerConn, me Hello, w Welcome, gr
 	if m, err := replication.ParseMode(w.Mode); err == nil {
 		s.mode = m
 	}
-	s.mID, s.mClient = w.ID, w.Client
+	s.mID, s.mClient, s.mTold = w.ID, w.Client, true
 	rec.Leader, rec.Client = w.Listen, w.Client
 	s.mu.Unlock()
 	switch w.Do {

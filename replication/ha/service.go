@@ -45,7 +45,8 @@ type Service struct {
 	rec      record
 	mode     replication.Mode
 	master   string // where to follow
-	mClient  string
+	mClient  string // where clients reach the master
+	mTold    bool   // it has told mClient itself
 	mID      string
 	why      string
 	reported map[string]bool // read-only: who has been heard
@@ -241,7 +242,7 @@ func (s *Service) demote(epoch int64, leader, client string) error {
 	defer s.mu.Unlock()
 	rec := s.rec
 	rec.Role, rec.Leader, rec.Client, rec.Former = roleFollower, leader, client, ""
-	s.master, s.mClient, s.why = leader, client, ""
+	s.master, s.mClient, s.mTold, s.why = leader, client, false, ""
 	clear(s.reported)
 	err := s.saveLocked(rec)
 	for c := range s.conns {

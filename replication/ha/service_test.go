@@ -169,3 +169,24 @@ func TestStopIsClean(t *testing.T) {
 		})
 	}
 }
+
+// Proves that what a slave is told from elsewhere of where its master's clients are counts until the master tells it.
+func TestFollowClientAddress(t *testing.T) {
+	m := master(t, func(o *Options) { o.Client = "10.0.0.1:10911" })
+	p := newProxy(t, m.s.Addr())
+	p.setDown(true)
+	s := slave(t, m, "a:1", func(o *Options) { o.Master = p.addr() })
+	client := func() string { return s.s.Status().Client }
+	for _, named := range []string{"10.0.0.2:10911", "10.0.0.3:10911"} {
+		s.s.Follow("", named)
+		require.Equal(t, named, client())
+	}
+	p.setDown(false)
+	eventually(t, func() bool { return client() == "10.0.0.1:10911" }, "told by the master")
+	s.s.Follow("", "10.0.0.2:10911")
+	require.Equal(t, "10.0.0.1:10911", client())
+	s.s.Follow("127.0.0.1:1", "10.0.0.2:10911")
+	require.Equal(t, "10.0.0.2:10911", client(), "another master")
+	s.s.Follow("", "10.0.0.3:10911")
+	require.Equal(t, "10.0.0.3:10911", client())
+}

@@ -140,6 +140,9 @@ func (s *Service) followStock(ctx context.Context, c *peerConn) error {
 	if err := c.conn.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
+	s.mu.Lock()
+	s.mTold = false
+	s.mu.Unlock()
 	var mu sync.Mutex
 	report := func() error {
 		mu.Lock()

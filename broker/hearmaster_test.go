@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"path"
+	"strconv"
 	"testing"
 	"time"
 
@@ -64,4 +65,34 @@ func TestMasterComesBackElsewhere(t *testing.T) {
 	ns.name(second.conf().clientAddr())
 	require.NoError(t, stopBroker(first))
 	follows("Second", second)
+}
+
+// Proves that a slave whose name servers know no master finds where the one at haMasterAddress answers clients, if that
+// is one port below and it is the master of its name.
+func TestMasterFoundBeside(t *testing.T) {
+	dir := t.TempDir()
+	for _, other := range []bool{false, true} {
+		port := ports(t)
+		ha := strconv.Itoa(port + 1)
+		name := map[bool]string{false: "broker-a", true: "broker-b"}[other]
+		master := startBroker(t, Options{Settings: settings(t, path.Join(dir, name), "listenPort="+strconv.Itoa(port), "haListenPort="+ha, "brokerName="+name)})
+		c := connect(t, master)
+		c.require(c.call(topicRequest("T")), protocol.ResponseSuccess)
+		silent := silentMaster(t) // in the place of its replication port
+		slave := startBroker(t, Options{
+			Settings: settings(t, path.Join(dir, name+"-slave"), "brokerRole=SLAVE", "brokerId=1", "haMasterAddress=127.0.0.1:"+ha),
+			Dial: func(ctx context.Context, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "tcp", silent)
+			},
+		})
+		found := func() bool {
+			return slave.Topics.Get("T") != nil && slave.store.Status().Client == master.conf().clientAddr()
+		}
+		if other {
+			slave.guessMaster(t.Context())
+			require.Empty(t, slave.store.Status().Client, "a master of another name")
+			continue
+		}
+		require.Eventually(t, found, 30*time.Second, 5*time.Millisecond)
+	}
 }

@@ -3,8 +3,11 @@ package broker
 import (
 	"context"
 	"hash/crc32"
+	"net"
+	"strconv"
 	"time"
 
+	"rmq/internal/config"
 	"rmq/remoting"
 	"rmq/remoting/protocol"
 	"rmq/replication"
@@ -52,6 +55,9 @@ func (b *Broker) followTables(ctx context.Context) error {
 		if st.Role != replication.Follower || st.Client == "" {
 			clear(seen)
 			b.tablesCome.Store(false)
+			if st.Role == replication.Follower {
+				b.guessMaster(ctx)
+			}
 			if lack++; st.Role == replication.Follower && lack == tableLack {
 				b.log.Warn("this slave has no topics, groups and offsets of its master: nobody says where the master answers clients; "+
 					"set namesrvAddr to the name servers that the master registers with", "haMasterAddress", b.conf().HAMasterAddress)
@@ -69,6 +75,46 @@ func (b *Broker) followTables(ctx context.Context) error {
 		} else if silent++; silent%tableAsk == 0 {
 			b.registrar.Reregister()
 		}
+	}
+}
+
+// guessMaster looks for who serves haMasterAddress one port below it, where clients reach a broker whose haListenPort was
+// not set, while nobody has said where they do. What answers there counts if it names itself the master at that port.
+func (b *Broker) guessMaster(ctx context.Context) {
+	c := b.conf()
+	host, text, err := net.SplitHostPort(c.HAMasterAddress)
+	if err != nil { // there is none: who is followed is what name servers say
+		return
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
+	defer cancel()
+	addr := net.JoinHostPort(host, strconv.Itoa(port-1))
+	conn, err := b.registrar.client.Conn(ctx, addr)
+	if err != nil {
+		return
+	}
+	resp, err := conn.Call(ctx, protocol.NewRequest(protocol.RequestGetBrokerConfig))
+	if err != nil || resp.Err() != nil {
+		return
+	}
+	props, err := config.ParseProperties(resp.Body)
+	if err != nil {
+		return
+	}
+	has := map[string]string{}
+	for _, p := range props {
+		has[p.Key] = p.Value
+	}
+	if has["brokerClusterName"] != c.BrokerClusterName || has["brokerName"] != c.BrokerName || has["haListenPort"] != text || has["brokerRole"] == roleSlave {
+		return
+	}
+	if p, ok := b.store.(replication.Promoter); ok && b.roles.newest().Client == "" {
+		b.log.Info("the master answers clients beside its replication port", "haMasterAddress", c.HAMasterAddress, "master", addr)
+		p.Follow("", addr)
 	}
 }
 

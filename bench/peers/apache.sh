@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures our brokers and those of Apache RocketMQ in turn, in one run of rmqbench for each mode: starts Apache's
-# NameServer and brokers from the jars that Maven has fetched (make bench-apache), warms the JVMs up, and ends them by
-# their ids. Ratios of ours to Apache's are printed after each run.
+# NameServer and brokers from the jars that Maven has fetched (make bench-apache), warms the JVMs up, stops them while
+# ours are measured (SIGSTOP), and ends them by their ids. Ratios of ours to Apache's are printed after each run.
 #
 #   bench/peers/apache.sh DIR [more flags of rmqbench run]
 #
@@ -20,7 +20,7 @@ warm=${WARM:-60s}
 jvm=-XX:+AlwaysPreTouch
 mkdir "$dir"
 dir=$(cd "$dir" && pwd)
-stop() { for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null || true; wait "${pids[i]}" 2>/dev/null || true; done; pids=(); }
+stop() { kill -CONT "${pids[@]}" 2>/dev/null || true; for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null || true; wait "${pids[i]}" 2>/dev/null || true; done; pids=(); }
 trap stop EXIT
 
 measure() { # mode
@@ -61,7 +61,8 @@ measure() { # mode
 compare() { # name of the run, flags
 	local out=$at/$1
 	shift
-	bin/rmqbench run --driver=wire --target="own,127.0.0.1:$port" --repl="$repl" --flush="$flush" --out "$out" "$@"
+	bin/rmqbench run --driver=wire --target="own,127.0.0.1:$port" --repl="$repl" --flush="$flush" --out "$out" \
+		--target-pids="$(IFS=,; echo "${pids[*]}")" "$@"
 	bin/rmqbench compare "$out" --by=target=own
 }
 

@@ -36,6 +36,7 @@ type runFlags struct {
 	seed                                                     int64
 	out, dir, label, cpuProfile                              string
 	quick, keep, noProbe, tags, messageKeys                  bool
+	pause                                                    []int
 }
 
 func newRunCmd(stdout, stderr io.Writer) *cobra.Command {
@@ -76,6 +77,7 @@ the latencies come.`,
 	fl.StringVar(&f.batch, "batch", "1", "factor: wire: messages a request")
 	fl.StringVar(&f.header, "header", "json", "factor: wire: header encoding: json, binary")
 	fl.StringVar(&f.target, "target", "own", "factor: wire: own (a name server and a broker of ours), or the name servers of a running cluster, separated by +")
+	fl.IntSliceVar(&f.pause, "target-pids", nil, "process ids of the running clusters: stopped (SIGSTOP) while something else is measured, so that they do not take its cores")
 	fl.StringVar(&f.path, "path", "whole", "factor: embedded: whole (messages are encoded, appended one by one and dispatched), log (batches encoded beforehand, no queues, no index)")
 	fl.StringVar(&f.duration, "duration", "10s", "measured phase of each part")
 	fl.StringVar(&f.warmup, "warmup", "2s", "load before it that does not count")
@@ -286,7 +288,7 @@ func runBench(ctx context.Context, cmd *cobra.Command, f *runFlags, stdout, stde
 	p.Version, p.Command = version(), append([]string{"rmqbench"}, os.Args[1:]...)
 	p.Config = effective(cmd)
 	p.Drivers = map[string]bench.Driver{
-		"embedded": embedded.Driver{}, "null": null.Driver{}, "wire": wire.Driver{}, "null-server": wire.Driver{Null: true},
+		"embedded": embedded.Driver{}, "null": null.Driver{}, "wire": wire.Driver{Pause: f.pause}, "null-server": wire.Driver{Null: true, Pause: f.pause},
 	}
 	p.Env = probe.CollectEnv
 	if !f.noProbe {
@@ -409,7 +411,7 @@ func lostAnything(st *results.Store) error {
 func effective(cmd *cobra.Command) map[string]string {
 	m := map[string]string{}
 	for _, name := range []string{"flush", "repl", "topics", "queues", "size", "producers", "window", "rate", "write", "arrival", "keys", "entropy",
-		"driver", "target", "consumers", "batch", "header", "duration", "warmup", "settle", "reps", "max-bytes", "seed", "open-window", "workers", "segment", "with-tags", "with-keys", "no-probe", "probe-budget"} {
+		"driver", "target", "target-pids", "consumers", "batch", "header", "duration", "warmup", "settle", "reps", "max-bytes", "seed", "open-window", "workers", "segment", "with-tags", "with-keys", "no-probe", "probe-budget"} {
 		m[name] = cmd.Flags().Lookup(name).Value.String()
 	}
 	if dir := cmd.Flags().Lookup("dir").Value.String(); dir != "" {

@@ -26,6 +26,9 @@ type Driver struct {
 	FaultsDir string
 	// BrokerConf is more lines for the configuration of the broker.
 	BrokerConf []string
+	// Pause holds process ids of the running clusters that are targets. They are stopped (SIGSTOP) while something
+	// else is measured: an idle JVM takes its share of the cores.
+	Pause []int
 }
 
 // Name is "wire", or "null-server".
@@ -74,19 +77,18 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err 
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	switch {
-	case d.Null:
-		s.cluster, err = startNull(ctx, d, c)
-	case s.target == "":
-		s.cluster, err = startOwn(ctx, d, c)
-	default:
-		s.cluster, err = findCluster(ctx, s.client, s.target)
+	if s.target != "" {
+		return s, s.find(ctx)
 	}
-	if err != nil {
+	if err := d.pause(true); err != nil {
 		return nil, err
 	}
 	if d.Null {
-		return s, nil
+		s.cluster, err = startNull(ctx, d, c)
+		return s, err
+	}
+	if s.cluster, err = startOwn(ctx, d, c); err != nil {
+		return nil, err
 	}
 	return s, s.makeTopics(ctx)
 }
@@ -330,6 +332,9 @@ func (s *session) Close() error {
 	if s.cluster != nil {
 		errs = append(errs, s.cluster.stop())
 		s.cluster = nil
+	}
+	if s.target == "" {
+		errs = append(errs, s.driver.pause(false))
 	}
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -142,6 +143,36 @@ func TestTarget(t *testing.T) {
 			require.NotNil(t, r.Resources.TargetCPUS, "its process is found by its port")
 		}
 	}
+}
+
+// Proves that clusters beside it are stopped while ours is measured, and go on and can be measured afterwards.
+func TestPause(t *testing.T) {
+	cl, err := wire.Start(t.Context(), wire.Driver{BinDir: programs}, t.TempDir(), alone)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, cl.Stop()) }()
+	d := wire.Driver{BinDir: programs, Pause: cl.PIDs()}
+	s, err := d.Open(t.Context(), bench.Config{Dir: t.TempDir(), Cell: results.Cell{Flush: "async", Repl: "none", Write: "pwrite", Queues: 1}, Topics: []string{"T"}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return states(t, d.Pause) == "TT" }, 10*time.Second, time.Millisecond)
+	require.NoError(t, s.Close())
+	require.Eventually(t, func() bool { return !strings.Contains(states(t, d.Pause), "T") }, 10*time.Second, time.Millisecond)
+
+	d.Pause = []int{1 << 30}
+	_, err = d.Open(t.Context(), bench.Config{Dir: t.TempDir()})
+	require.ErrorContains(t, err, "--target-pids: process 1073741824: no such process")
+}
+
+// states of processes, one letter each, as /proc tells them.
+func states(t *testing.T, pids []int) (all string) {
+	t.Helper()
+	for _, pid := range pids {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		require.NoError(t, err)
+		_, rest, ok := strings.Cut(string(stat), ") ")
+		require.True(t, ok)
+		all += rest[:1]
+	}
+	return all
 }
 
 // Proves that the null server takes messages and that nothing is read back from it.

@@ -37,7 +37,7 @@ type LogStoreOptions struct {
 // from which the same frame is made. Messages are never read back for the library: GetLog tells no data
 // for them, and who sends entries takes their frames from [LogStore.Frame].
 //
-// Nothing here waits for a disk but the entries that raft's safety hangs on: no-ops, membership, barriers
+// Nothing here waits for a disk but the entries that raft's safety hangs on: no-ops under synchronous flush, membership,
 // and documents that are not gated. For the others [LogStore.DurableIndex] and [LogStore.WaitDurable] are
 // to be heeded, see DESIGN.md.
 //
@@ -709,7 +709,7 @@ func (s *LogStore) storeOne(l *raft.Log) (sync bool, err error) {
 		return false, err
 	}
 	s.members.note(h.Type, h.Index, l.Data)
-	return kind != FrameData && !gated(l.Data), s.push(h)
+	return s.inline(kind, l.Data), s.push(h)
 }
 
 // storeFrame writes a frame of the leader's.
@@ -732,7 +732,22 @@ func (s *LogStore) storeFrame(l *raft.Log) (sync bool, err error) {
 		return false, err
 	}
 	s.members.note(h.Type, h.Index, Payload(l.Data))
-	return h.Type != FrameData && !gated(Payload(l.Data)), s.push(&h)
+	return s.inline(h.Type, Payload(l.Data)), s.push(&h)
+}
+
+// inline says whether an entry has to be synced before the library counts it. Membership and documents that must not be late
+// are, whatever the flush mode; a no-op, which makes all that its leader has inherited durable before its term commits,
+// where acks stand for disks. Nothing hangs on where a barrier is: what it waits for lies below the no-op.
+func (s *LogStore) inline(kind FrameType, data []byte) bool {
+	switch kind {
+	case FrameConfig:
+		return true
+	case FrameMeta:
+		return !gated(data)
+	case FrameNoop:
+		return s.engine.Options().Flush == engine.SyncFlush
+	}
+	return false
 }
 
 // gated reports whether data is a document that may be durable later.

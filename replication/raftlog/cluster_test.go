@@ -186,6 +186,16 @@ func (c *cluster) isolate(id string, cut bool) {
 	}
 }
 
+// heartbeats makes every node take so long to miss its leader.
+func (c *cluster) heartbeats(timeout time.Duration) {
+	for _, id := range c.ids {
+		r := c.node(id).instance.Load().raft
+		rc := r.ReloadableConfig()
+		rc.HeartbeatTimeout, rc.ElectionTimeout = timeout, timeout
+		require.NoError(c.tb, r.ReloadConfig(rc))
+	}
+}
+
 // start opens a node.
 func (c *cluster) start(id string) *Node {
 	c.tb.Helper()

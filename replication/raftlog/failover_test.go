@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"rmq/engine"
+	"rmq/internal/vfs"
 	"rmq/replication"
 )
 
@@ -26,12 +28,7 @@ func TestTakeOver(t *testing.T) {
 	// a leader that starves steps down, and nobody is dead then.
 	const late = 5 * time.Second
 	quickest := patience
-	for _, id := range c.ids {
-		r := c.node(id).instance.Load().raft
-		rc := r.ReloadableConfig()
-		rc.HeartbeatTimeout, rc.ElectionTimeout = late, late
-		require.NoError(t, r.ReloadConfig(rc))
-	}
+	c.heartbeats(late)
 	for i := range 3 {
 		lead := c.leader()
 		c.caughtUp()
@@ -48,6 +45,55 @@ func TestTakeOver(t *testing.T) {
 	}
 	c.caughtUp()
 	c.same()
+}
+
+// Proves that while the first of two survivors waits for its disk to take its own vote, the other one lets it: it would
+// split the vote, and both would wait for an election timeout.
+func TestTakeOverSlowVote(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, engine.SyncFlush, 3)
+	c.startAll()
+	c.send("t", 0, "0")
+	c.caughtUp()
+	lead, fs := c.leader(), c.followers()
+	slices.SortFunc(fs, func(a, b *Node) int { return strings.Compare(a.id.ID, b.id.ID) })
+	c.heartbeats(patience)
+	term := lead.instance.Load().raft.CurrentTerm()
+	g := vfs.NewGate()
+	t.Cleanup(g.Open)
+	c.fault[fs[0].o.SelfID].Add(vfs.Rule{Op: vfs.OpSync, Match: "*/" + voteName, Stall: g})
+	c.kill(lead.o.SelfID, false, 0)
+	first, second := fs[0].instance.Load().raft, fs[1].instance.Load().raft
+	require.Eventually(t, func() bool { return first.State() == raft.Candidate }, patience, time.Millisecond)
+	for end := time.Now().Add(2*takeOverStagger + takeOverAsk); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		require.Equal(t, raft.Follower, second.State())
+	}
+	require.Equal(t, term, second.CurrentTerm())
+	g.Open()
+	c.send("t", 0, "1")
+	c.start(lead.o.SelfID)
+	c.caughtUp()
+	c.same()
+}
+
+// Proves in which order survivors campaign, whatever each of them has heard of the other: never two within half a stagger.
+func TestTakeOverQueue(t *testing.T) {
+	t.Parallel()
+	heard := func(ahead bool) queue {
+		if ahead {
+			return queue{ahead: 1}
+		}
+		return queue{}
+	}
+	for _, longer := range []bool{false, true} { // the second has the longer log
+		for _, first := range []queue{heard(longer), {silent: 1}} {
+			for _, second := range []queue{heard(!longer), {silent: 1, below: 1}} {
+				apart := (first.wait() - second.wait()).Abs()
+				require.GreaterOrEqual(t, apart, takeOverStagger/2, "%+v and %+v", first, second)
+			}
+		}
+	}
+	require.Positive(t, queue{busy: true}.wait(), "another one asks for votes")
 }
 
 // Proves that a hand-over loses no append that was accepted, and that none is stored twice.

@@ -25,6 +25,7 @@ type sight struct {
 	Term                   uint64 // of the newest vote
 	LastIndex, LastTerm    uint64
 	Leader                 string
+	Candidate              bool // it asks for votes
 	Servers                []member
 	ConfigIndex            uint64
 	Peers                  map[string]string // as configured
@@ -45,13 +46,11 @@ func (n *Node) look() (sight, error) {
 	if s.LastIndex, s.LastTerm, err = n.last(); err != nil {
 		return s, err
 	}
-	if s.Term, err = n.votes.GetUint64([]byte(keyCurrentTerm)); err != nil && !errors.Is(err, errKeyNotFound) {
-		return s, err
-	}
+	s.Term, _ = n.votes.last() // whoever asks decides by the answer whether to campaign too: it does not wait for the disk
 	s.Fresh = s.LastIndex <= 1 && s.Term <= 1
 	if in := n.instance.Load(); in != nil {
 		_, id := in.raft.LeaderWithID()
-		s.Leader = string(id)
+		s.Leader, s.Candidate = string(id), in.raft.State() == raft.Candidate
 		f := in.raft.GetConfiguration()
 		for _, v := range f.Configuration().Servers {
 			s.Servers = append(s.Servers, member{string(v.ID), string(v.Address), v.Suffrage == raft.Voter})

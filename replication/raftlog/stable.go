@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"sync"
+	"sync/atomic"
 
 	"rmq/engine"
 	"rmq/internal/vfs"
@@ -34,8 +35,9 @@ type StableStore struct {
 	mu     sync.Mutex // held over its I/O: a vote waits for the disk
 	f      vfs.File
 	rec    voteRecord
-	staged uint64 // LastVoteTerm that waits for its candidate
-	failed error  // a failed sync proves nothing about later ones
+	known  atomic.Pointer[voteRecord] // rec, for those who must not wait for the disk
+	staged uint64                     // LastVoteTerm that waits for its candidate
+	failed error                      // a failed sync proves nothing about later ones
 }
 
 type voteRecord struct {
@@ -68,6 +70,8 @@ func OpenStable(fsys vfs.FS, dir string) (*StableStore, error) {
 	if err := s.load(name); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
+	loaded := s.rec
+	s.known.Store(&loaded)
 	if s.rec.seq == 0 { // new: whole on disk before anything relies on it
 		if err := errors.Join(s.write(s.rec), fsys.SyncDir(dir)); err != nil {
 			return nil, errors.Join(err, f.Close())
@@ -146,7 +150,15 @@ func (s *StableStore) write(rec voteRecord) error {
 		return s.failed
 	}
 	s.rec = rec
+	s.known.Store(&rec)
 	return nil
+}
+
+// last are the newest term and the newest one in which this node has voted that are on disk. It does not wait for a vote
+// that is being written.
+func (s *StableStore) last() (term, voted uint64) {
+	rec := s.known.Load()
+	return rec.term, rec.voteTerm
 }
 
 // Set implements raft.StableStore for the candidate of a vote: it makes the staged term and val durable.

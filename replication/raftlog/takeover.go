@@ -14,7 +14,8 @@ import (
 
 const (
 	takeOverStagger = 100 * time.Millisecond // between the nodes that could take over: a vote is synced to a disk that may be busy
-	takeOverAsk     = 20 * time.Millisecond  // for how far the others are
+	takeOverAsk     = 50 * time.Millisecond  // for how far the others are
+	takeOverRounds  = 6                      // as long as another one asks for votes
 	takeOverPause   = time.Second            // between two for the same peer
 )
 
@@ -68,44 +69,81 @@ func (n *Node) mayVote() bool {
 	return false
 }
 
-// takeOver campaigns at once if this node's log is the longest, and a little later for each that is longer.
+// takeOver campaigns at once if this node's log is the longest, and a little later for each that is longer. Two that
+// campaign in one term refuse each other their votes and wait for an election timeout: so whoever is not the first waits
+// for as long as another one is at it, and nobody campaigns who has promised its vote.
 func (n *Node) takeOver(ctx context.Context, in *instance, dead raft.ServerID) {
 	term := in.raft.CurrentTerm()
-	rank := n.rank(dead)
-	if rank > 0 {
-		wait, cancel := context.WithTimeout(ctx, time.Duration(rank)*takeOverStagger)
-		err := n.await(wait, func(st replication.Status) bool { return st.Leader != "" && st.Leader != string(dead) })
+	for round := range takeOverRounds {
+		q := n.queue(dead)
+		if round > 0 && !q.busy {
+			break // who should have been first does not come
+		}
+		wait := q.wait()
+		if wait == 0 {
+			break
+		}
+		limited, cancel := context.WithTimeout(ctx, wait)
+		err := n.await(limited, func(st replication.Status) bool { return st.Leader != "" && st.Leader != string(dead) })
 		cancel()
 		if err == nil || ctx.Err() != nil {
 			return
 		}
+		if in.raft.CurrentTerm() > term {
+			break // it has asked for this node's vote
+		}
 	}
-	if _, leader := in.raft.LeaderWithID(); leader != dead && leader != "" || in.raft.State() == raft.Leader {
+	if _, leader := in.raft.LeaderWithID(); leader != dead && leader != "" || in.raft.State() != raft.Follower {
 		return
 	}
-	if rank > 0 && in.raft.CurrentTerm() > term {
-		return // another one has asked for votes: to campaign against it would cost both an election timeout
+	if voted, err := n.votes.GetUint64([]byte(keyLastVoteTerm)); err == nil && voted > term {
+		return // and has it
 	}
-	n.o.Logger.Info("the leader's process is gone: this node takes over", "leader", dead, "rank", rank)
+	n.o.Logger.Info("the leader's process is gone: this node takes over", "leader", dead)
 	if err := in.campaign(ctx); err != nil {
 		n.o.Logger.Warn("take over", "error", err)
 	}
 }
 
-// rank is how many of the other voters should campaign before this one.
-func (n *Node) rank(dead raft.ServerID) int {
+// queue is where a node stands among those that could take over.
+type queue struct {
+	ahead  int  // should campaign before it
+	silent int  // have not said how far they are
+	below  int  // of those have a smaller id
+	busy   bool // one asks for votes already
+}
+
+// wait is for how long the node lets others go first. Of two that do not hear each other in time the one with the smaller
+// id is first, and neither is so early that it meets one that has heard.
+func (q queue) wait() time.Duration {
+	wait := time.Duration(q.ahead) * takeOverStagger
+	if q.busy {
+		wait = max(wait, takeOverStagger)
+	}
+	if q.silent > 0 {
+		wait += 3*takeOverStagger/2 + time.Duration(q.below)*takeOverStagger
+	}
+	return wait
+}
+
+// queue asks the other voters how far they are.
+func (n *Node) queue(dead raft.ServerID) (q queue) {
 	index, term, err := n.last()
 	if err != nil {
-		return 0
+		return q
 	}
 	mine, err := n.look()
 	if err != nil {
-		return 0
+		return q
 	}
 	n.mu.Lock()
 	servers := n.config.Servers
 	n.mu.Unlock()
-	answers := make(chan bool, len(servers))
+	type answer struct {
+		id string
+		*sight
+	}
+	answers := make(chan answer, len(servers))
 	asked := 0
 	for _, s := range servers {
 		if s.ID == dead || string(s.ID) == mine.ID || s.Suffrage != raft.Voter {
@@ -118,18 +156,29 @@ func (n *Node) rank(dead raft.ServerID) int {
 		asked++
 		n.group.Go("rank", func(context.Context) error {
 			var o sight
-			err := p.askWithin(takeOverAsk, kindPeek, mine, &o)
-			answers <- err == nil && (o.LastTerm > term || o.LastTerm == term && (o.LastIndex > index || o.LastIndex == index && o.ID < mine.ID))
+			if err := p.askWithin(takeOverAsk, kindPeek, mine, &o); err != nil {
+				answers <- answer{string(s.ID), nil}
+			} else {
+				answers <- answer{string(s.ID), &o}
+			}
 			return nil
 		})
 	}
-	rank := 0
 	for range asked {
-		if <-answers {
-			rank++
+		switch a := <-answers; {
+		case a.sight == nil:
+			q.silent++
+			if a.id < mine.ID {
+				q.below++
+			}
+		default:
+			q.busy = q.busy || a.Candidate
+			if a.LastTerm > term || a.LastTerm == term && (a.LastIndex > index || a.LastIndex == index && a.id < mine.ID) {
+				q.ahead++
+			}
 		}
 	}
-	return rank
+	return q
 }
 
 // campaign makes the library ask for votes now, in the way in which a leader that leaves would.

@@ -97,6 +97,7 @@ type tap struct {
 	addr     string
 	from, to []byte
 	mu       sync.Mutex
+	target   string
 	up, down []byte // what those that dialled have sent, and what they got
 }
 
@@ -107,11 +108,14 @@ func (p *tap) received() []byte {
 	return append([]byte(nil), p.down...)
 }
 
+// turn makes another address the one that connections from now on are forwarded to.
+func (p *tap) turn(to string) { p.mu.Lock(); defer p.mu.Unlock(); p.target = to }
+
 func newTap(t *testing.T, to string, replace ...string) *tap {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	p := &tap{addr: l.Addr().String()}
+	p := &tap{addr: l.Addr().String(), target: to}
 	if len(replace) > 0 {
 		require.Len(t, replace[1], len(replace[0]))
 		p.from, p.to = []byte(replace[0]), []byte(replace[1])
@@ -127,7 +131,10 @@ func newTap(t *testing.T, to string, replace ...string) *tap {
 			if err != nil {
 				return
 			}
-			out, err := net.Dial("tcp", to)
+			p.mu.Lock()
+			target := p.target
+			p.mu.Unlock()
+			out, err := net.Dial("tcp", target)
 			if err != nil {
 				_ = in.Close() // it will come again
 				continue

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -114,24 +115,27 @@ func (p *process) awaitPort(t *testing.T, addr string, patience time.Duration) {
 	}
 }
 
-// ports finds n consecutive free ports.
+// handed are the ports that this process has given out; those of a broker that is stopped stay its own.
+var handed = map[int]bool{}
+
+// ports finds n consecutive free ports, below those that the kernel gives to outgoing connections.
 func ports(t *testing.T, n int) int {
 	t.Helper()
 next:
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		first := l.Addr().(*net.TCPAddr).Port
-		require.NoError(t, l.Close())
-		if first+n > 65_000 {
-			continue
-		}
+	for range 1000 {
+		first := 12_000 + rand.IntN(20_000)
 		for i := range n {
 			l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(first+i))
 			if err != nil {
 				continue next
 			}
 			require.NoError(t, l.Close())
+			if handed[first+i] {
+				continue next
+			}
+		}
+		for i := range n {
+			handed[first+i] = true
 		}
 		return first
 	}

@@ -48,8 +48,14 @@ func (p *pair) begin(t *testing.T) {
 // lead starts r as the only broker, a master.
 func (p *pair) lead(t *testing.T, r *replica) {
 	t.Helper()
-	r.start(t, p.by[r], p.ns, "brokerRole="+p.role, "inSyncReplicas=2", "slaveTimeout=2000", "brokerId=0", "haStockPeers=127.0.0.1")
+	p.master(t, r)
 	roles(t, p.c, r.name, map[int64]*replica{0: r})
+}
+
+// master starts r as a master.
+func (p *pair) master(t *testing.T, r *replica) {
+	t.Helper()
+	r.start(t, p.by[r], p.ns, "brokerRole="+p.role, "inSyncReplicas=2", "slaveTimeout=2000", "brokerId=0", "haStockPeers=127.0.0.1")
 }
 
 // follow starts r as the slave of a master that runs.

@@ -21,23 +21,31 @@ type replicatedMeta struct {
 // Save implements MetaLog. Of two errors it is that of the other nodes which counts: the document is on
 // this disk then, unless this node no longer leads.
 func (m *replicatedMeta) Save(name string, doc []byte) error {
-	var err error
+	_, err := m.save(name, doc)
+	return err
+}
+
+// save is Save, and says whether other nodes have the document.
+func (m *replicatedMeta) save(name string, doc []byte) (shared bool, err error) {
 	if m.b.leads.Load() && m.travels(name) {
 		ctx, cancel := context.WithTimeout(context.Background(), m.wait())
 		defer cancel()
 		err = m.b.store.SaveMeta(ctx, name, doc)
+		if shared = err == nil; shared {
+			m.b.roles.saved(name, doc)
+		}
 		switch {
 		case err != nil && !m.b.serving.Load(): // nobody waits for it any more, and the others have what was acked
 			m.b.log.Warn("a last save of a table did not reach the other nodes", "table", name, "err", err)
 			err = nil
 		case err != nil && !stored(err):
-			return err
+			return false, err
 		}
 	}
 	if ferr := m.MetaLog.Save(name, doc); ferr != nil {
-		return ferr
+		return shared, ferr
 	}
-	return err
+	return shared, err
 }
 
 func (m *replicatedMeta) travels(name string) bool {

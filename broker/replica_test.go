@@ -39,11 +39,12 @@ type hub struct {
 	mu    sync.Mutex
 	nodes []*fifth
 	docs  map[string][]byte
+	saves map[string]int
 	fail  error // of saves
 	hold  bool  // acks wait for fifth.acked
 }
 
-func newHub() *hub { return &hub{docs: map[string][]byte{}} }
+func newHub() *hub { return &hub{docs: map[string][]byte{}, saves: map[string]int{}} }
 
 // open is for Options.Open.
 func (h *hub) open(id string) func(context.Context, engine.Options, replication.Events) (Store, error) {
@@ -129,6 +130,7 @@ func (f *fifth) SaveMeta(_ context.Context, name string, doc []byte) error {
 		return f.hub.fail
 	}
 	f.hub.docs[name] = doc
+	f.hub.saves[name]++
 	for _, other := range f.hub.nodes {
 		if other != f {
 			other.events.Meta(name, doc)
@@ -222,7 +224,8 @@ func TestFifthModeLosesLeadership(t *testing.T) {
 }
 
 // Proves that what a leader saves is in force on the other nodes, that a save nobody takes is an error to
-// whoever asked, and that a node which begins to lead has it all.
+// whoever asked and in force nowhere once another node leads, and that a node which begins to lead has it all and does not
+// send it again.
 func TestFifthModeReplicatesTables(t *testing.T) {
 	h := newHub()
 	a, _ := startFifth(t, h, "1")
@@ -247,12 +250,18 @@ func TestFifthModeReplicatesTables(t *testing.T) {
 	require.Equal(t, "127.0.0.1:2", resp.GetString("leaderAddr"))
 	h.mu.Lock()
 	h.fail = nil
+	topics, groups := h.saves[topicsName], h.saves[groupsName]
 	h.mu.Unlock()
 
 	h.elect("2", "127.0.0.1:2")
 	awaitRole(t, a, false)
 	awaitRole(t, b, true)
 	require.Equal(t, b.roles.newest().Epoch, b.Topics.DataVersion().StateVersion)
+	require.Eventually(t, func() bool { return a.Topics.Get("U") == nil }, 10*time.Second, time.Millisecond, "it was refused")
+	require.NoError(t, b.flush())
+	h.mu.Lock()
+	require.Equal(t, []int{topics, groups}, []int{h.saves[topicsName], h.saves[groupsName]}, "what the others have is not sent again")
+	h.mu.Unlock()
 	p = connect(t, b)
 	p.require(p.call(request(protocol.RequestDeleteTopicInBroker, "topic", "T")), protocol.ResponseSuccess)
 	require.Eventually(t, func() bool {

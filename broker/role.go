@@ -22,9 +22,12 @@ type roles struct {
 	known  bool               // the log has said it
 	docs   map[string][]byte  // not applied yet, by name
 	order  []string           // in which they came
+	shared map[string][]byte  // the newest of each name that the other nodes have too
 }
 
-func newRoles() *roles { return &roles{kick: make(chan struct{}, 1), docs: map[string][]byte{}} }
+func newRoles() *roles {
+	return &roles{kick: make(chan struct{}, 1), docs: map[string][]byte{}, shared: map[string][]byte{}}
+}
 
 // events are what a log tells to. They return at once.
 func (r *roles) events() replication.Events {
@@ -52,9 +55,23 @@ func (r *roles) meta(name string, doc []byte) {
 	if _, waits := r.docs[name]; !waits {
 		r.order = append(r.order, name)
 	}
-	r.docs[name] = doc
+	r.docs[name], r.shared[name] = doc, doc
 	r.mu.Unlock()
 	r.wake()
+}
+
+// saved notes a document that this node has saved with the others.
+func (r *roles) saved(name string, doc []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.shared[name] = doc
+}
+
+// inLog is the newest document of a name that the other nodes have too, nil if there is none.
+func (r *roles) inLog(name string) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.shared[name]
 }
 
 func (r *roles) wake() {
@@ -110,16 +127,27 @@ func (b *Broker) applyRoles() {
 	if leads {
 		b.lead(st)
 	}
-	b.leads.Store(leads)
+	if b.leads.Swap(leads) && !leads && st.Mode == replication.Raft {
+		b.disown()
+	}
 	b.log.Info("role", "mode", st.Mode, "role", st.Role, "epoch", st.Epoch, "leader", st.Leader, "leaderAddr", st.Client, "why", st.Why)
 	b.registrar.Reregister()
 }
 
 // lead makes the tables those of a new epoch: name servers tell a later leader from an earlier one by it,
-// and the other nodes learn what this one knows.
+// and the other nodes learn what this one knows, unless that has come to it through the log: whoever has just
+// been elected has better things to send, while everybody waits.
 func (b *Broker) lead(st replication.Status) {
 	b.Offsets.forgetLocal()
 	if st.Mode == replication.None {
+		return
+	}
+	b.Offsets.saver.changed()
+	if st.Mode != replication.Raft || !b.Groups.saver.known() {
+		b.Groups.saver.changed()
+	}
+	if st.Mode == replication.Raft && b.Topics.saver.known() {
+		b.Topics.renew()
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -133,8 +161,20 @@ func (b *Broker) lead(st replication.Status) {
 			return nil
 		})
 	}
-	b.Groups.saver.changed()
-	b.Offsets.saver.changed()
+}
+
+// disown drops changes of tables that this node has made while it led and that did not reach the others: whoever made them
+// was told so, and the next leader does not have them.
+func (b *Broker) disown() {
+	for name, s := range map[string]*saver{topicsName: &b.Topics.saver, groupsName: &b.Groups.saver} {
+		doc := b.roles.inLog(name)
+		if doc == nil || s.known() {
+			continue
+		}
+		if err := b.adopt(name, doc); err != nil {
+			b.log.Error("a table is not what the other nodes have; the leader's next one replaces it", "name", name, "err", err)
+		}
+	}
 }
 
 // adopt takes over a table that another node has saved: on this disk, and in force.

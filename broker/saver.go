@@ -14,8 +14,9 @@ type saver struct {
 
 	changes atomic.Int64 // so far
 
-	mu    sync.Mutex // held over the I/O of a save
-	saved int64      // changes that the last good save covers
+	mu     sync.Mutex // held over the I/O of a save
+	saved  int64      // changes that the last good save covers
+	shared int64      // changes that the other nodes of a group have too
 }
 
 // changed counts a change of the table, after it was made.
@@ -39,11 +40,29 @@ func (s *saver) save() error {
 		return nil
 	}
 	covers := s.changes.Load()
-	err := s.log.Save(s.name, s.encode())
+	shared, err := s.write(s.encode())
 	if err == nil || stored(err) {
 		s.saved = covers
 	}
+	if shared {
+		s.shared = covers
+	}
 	return err
+}
+
+// write replaces the document, and says whether other nodes have it too.
+func (s *saver) write(doc []byte) (shared bool, err error) {
+	if r, ok := s.log.(*replicatedMeta); ok {
+		return r.save(s.name, doc)
+	}
+	return false, s.log.Save(s.name, doc)
+}
+
+// known says whether the other nodes of a group have the table as it is.
+func (s *saver) known() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shared >= s.changes.Load()
 }
 
 // adopted says that the table was replaced by one that is saved elsewhere: what was not saved is gone.
@@ -51,4 +70,5 @@ func (s *saver) adopted() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.saved = s.changes.Load()
+	s.shared = s.saved
 }

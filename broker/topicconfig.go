@@ -241,10 +241,15 @@ func (m *TopicConfigManager) BumpVersion(ctx context.Context) error {
 
 // bump is BumpVersion without the disk.
 func (m *TopicConfigManager) bump() {
+	m.renew()
+	m.saver.changed()
+}
+
+// renew makes a new version that name servers hear of and nobody saves: the next epoch has a later one anyway.
+func (m *TopicConfigManager) renew() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.version = m.version.Next(m.state(), m.clock().UnixMilli())
-	m.saver.changed()
 }
 
 // IsSystem says whether a topic belongs to the broker: it is not to be changed or deleted by clients.

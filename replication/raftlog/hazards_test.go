@@ -416,6 +416,16 @@ func TestForeignPeers(t *testing.T) {
 	require.Empty(t, b)
 	_ = err // a reset is as good as an end
 	require.NoError(t, conn.Close())
+
+	n.setID("")
+	conn, err = net.Dial("tcp", addr)
+	require.NoError(t, err)
+	_, err = n.greet(conn, ok)
+	var refused *refusedError
+	require.ErrorAs(t, err, &refused)
+	require.True(t, refused.early, "it will pass")
+	require.ErrorContains(t, err, "has no identity yet")
+	require.NoError(t, conn.Close())
 }
 
 // FuzzParseAppend proves that no bytes make the decoder panic, and that what it accepts is what would be

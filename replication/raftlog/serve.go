@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"math/bits"
 	"net"
@@ -52,7 +53,11 @@ func (n *network) serve(ctx context.Context, c net.Conn) {
 	h, err := n.welcome(c, r)
 	if err != nil {
 		if !errors.Is(err, io.EOF) && ctx.Err() == nil && n.news(err) {
-			n.o.Logger.Warn("raft connection refused", "from", c.RemoteAddr(), "error", err)
+			level := slog.LevelWarn
+			if refused := (*refusedError)(nil); errors.As(err, &refused) && refused.early {
+				level = slog.LevelInfo
+			}
+			n.o.Logger.Log(ctx, level, "raft connection refused", "node", n.o.Name, "from", c.RemoteAddr(), "error", err)
 		}
 		return
 	}
@@ -103,12 +108,12 @@ func (n *network) welcome(c net.Conn, r *bufio.Reader) (hello, error) {
 	if err != nil {
 		return h, err
 	}
-	why := n.refusal(&h)
-	if err := writeJSON(c, header{kind: kindHello, flags: flagResponse}, helloReply{ID: *n.id.Load(), Client: n.o.Client, Refused: why}); err != nil {
+	why, early := n.refusal(&h)
+	if err := writeJSON(c, header{kind: kindHello, flags: flagResponse}, helloReply{ID: *n.id.Load(), Client: n.o.Client, Refused: why, Early: early}); err != nil {
 		return h, err
 	}
 	if why != "" {
-		return h, &refusedError{why}
+		return h, &refusedError{why, early}
 	}
 	return h, c.SetDeadline(time.Time{})
 }

@@ -211,23 +211,26 @@ func (n *network) hello(to raft.ServerID, l lane) hello {
 	}
 }
 
-// refusal says why a node that says h may not talk to this one, "" if it may.
-func (n *network) refusal(h *hello) string {
+// refusal says why a node that says h may not talk to this one, "" if it may, and whether that will pass: it
+// calls this node by an identity while it has none.
+func (n *network) refusal(h *hello) (why string, early bool) {
 	self := *n.id.Load()
 	who := fmt.Sprintf("node %s (%s)", h.Name, h.Addr)
 	switch {
 	case h.Group != n.o.Group:
-		return fmt.Sprintf("%s is of group %q, this is %s of group %q: check dLegerGroup and dLegerPeers of both", who, h.Group, n.o.Name, n.o.Group)
+		return fmt.Sprintf("%s is of group %q, this is %s of group %q: check dLegerGroup and dLegerPeers of both", who, h.Group, n.o.Name, n.o.Group), false
 	case h.SegmentBytes != n.o.SegmentBytes:
-		return fmt.Sprintf("%s has mappedFileSizeCommitLog %d, %s has %d: it must be the same on all nodes of a group", who, h.SegmentBytes, n.o.Name, n.o.SegmentBytes)
+		return fmt.Sprintf("%s has mappedFileSizeCommitLog %d, %s has %d: it must be the same on all nodes of a group", who, h.SegmentBytes, n.o.Name, n.o.SegmentBytes), false
 	case h.Format != n.o.Format:
-		return fmt.Sprintf("%s writes log format %d, %s writes %d: run the same release on all nodes of a group", who, h.Format, n.o.Name, n.o.Format)
+		return fmt.Sprintf("%s writes log format %d, %s writes %d: run the same release on all nodes of a group", who, h.Format, n.o.Name, n.o.Format), false
 	case h.Name == n.o.Name:
-		return fmt.Sprintf("%s has the id of the node that it calls, %s at %s: give each its own dLegerSelfId", who, n.o.Name, n.o.Addr)
+		return fmt.Sprintf("%s has the id of the node that it calls, %s at %s: give each its own dLegerSelfId", who, n.o.Name, n.o.Addr), false
+	case self == "" && h.To != n.o.Name && memberName(h.To) == n.o.Name:
+		return fmt.Sprintf("%s calls %s, and %s at %s has no identity yet: it starts for the first time, or without its directory, and takes part once it has one", who, h.To, n.o.Name, n.o.Addr), true
 	case h.To != "" && h.To != n.o.Name && h.To != self:
-		return fmt.Sprintf("%s calls %s, but at %s is %s", who, h.To, n.o.Addr, orName(self, n.o.Name))
+		return fmt.Sprintf("%s calls %s, but at %s is %s", who, h.To, n.o.Addr, orName(self, n.o.Name)), false
 	}
-	return ""
+	return "", false
 }
 
 func orName(id, name string) string {
@@ -238,7 +241,10 @@ func orName(id, name string) string {
 }
 
 // refusedError is a hello that was refused.
-type refusedError struct{ why string }
+type refusedError struct {
+	why   string
+	early bool // whoever was called has no identity yet: it will pass
+}
 
 func (e *refusedError) Error() string { return "refused: " + e.why }
 
@@ -283,7 +289,7 @@ func (n *network) greet(c net.Conn, h hello) (helloReply, error) {
 		return reply, err
 	}
 	if reply.Refused != "" {
-		return reply, &refusedError{reply.Refused}
+		return reply, &refusedError{reply.Refused, reply.Early}
 	}
 	return reply, nil
 }
@@ -369,6 +375,8 @@ func (p *peer) failed(err error) {
 	var refused *refusedError
 	switch {
 	case !news:
+	case errors.As(err, &refused) && refused.early:
+		p.net.o.Logger.Info("raft peer is not ready", "peer", p.id, "addr", p.addr, "why", refused.why)
 	case errors.As(err, &refused):
 		p.net.o.Logger.Error("raft peer refuses this node", "peer", p.id, "addr", p.addr, "why", refused.why)
 	default:

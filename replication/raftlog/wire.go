@@ -234,6 +234,7 @@ type helloReply struct {
 	ID      string `json:"id"`
 	Client  string `json:"client"`
 	Refused string `json:"refused,omitempty"`
+	Early   bool   `json:"early,omitempty"` // it will pass: whoever was called has no identity yet
 }
 
 // voteRequest is a request for a vote or a pre-vote.

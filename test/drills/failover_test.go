@@ -38,7 +38,7 @@ func clusterList(t testing.TB, ns *node) string {
 func awaitRoutes(t testing.TB, ns *node, topic string, brokers int, from time.Time) time.Duration {
 	t.Helper()
 	cl := connect(t, ns.addr())
-	eventually(t, 10*time.Second, ns.addr()+" knows "+topic, func() bool {
+	eventually(t, 30*time.Second, ns.addr()+" knows "+topic, func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		r, err := cl.Admin().Route(ctx, topic)

@@ -13,7 +13,7 @@ drills: build drills-java ## failover drills of every topology of conf on the re
 
 drills-java: # the unmodified Java consumers of the drills, where there is a JDK with Maven
 	@if command -v java >/dev/null && command -v mvn >/dev/null; then \
-		$(MAKE) --no-print-directory $(WIRE_JAVA)/target/client49/classpath; \
+		$(MAKE) --no-print-directory $(WIRE_JAVA)/target/client49/classpath $(WIRE_JAVA)/target/client54/classpath; \
 	else echo "* drills: no JDK with Maven, so NO unmodified Java consumer reads from slaves *"; fi
 
 drills-kills: build ## RMQ_KILLS=100 times kill -9 of the leader of a group under load; the result goes into docs/ROBUSTNESS.md

@@ -23,13 +23,14 @@ type ledgerGroup struct {
 	by    line
 	nodes []*replica
 	peers string
+	more  []string // further properties
 	ns    string
 	c     *client.Client
 }
 
-func newLedgerGroup(t *testing.T, by line) *ledgerGroup {
+func newLedgerGroup(t *testing.T, by line, more ...string) *ledgerGroup {
 	t.Helper()
-	g := &ledgerGroup{by: by, ns: ourNamesrv(t).addr}
+	g := &ledgerGroup{by: by, more: more, ns: ourNamesrv(t).addr}
 	g.c = newClient(t, g.ns)
 	first := ports(t, 3)
 	var peers []string
@@ -53,7 +54,8 @@ func newLedgerGroup(t *testing.T, by line) *ledgerGroup {
 
 func (g *ledgerGroup) start(t *testing.T, i int) {
 	t.Helper()
-	g.nodes[i].start(t, g.by, g.ns, "enableDLegerCommitLog=true", "dLegerGroup=broker-a", "dLegerPeers="+g.peers, "dLegerSelfId=n"+strconv.Itoa(i))
+	props := []string{"enableDLegerCommitLog=true", "dLegerGroup=broker-a", "dLegerPeers=" + g.peers, "dLegerSelfId=n" + strconv.Itoa(i)}
+	g.nodes[i].start(t, g.by, g.ns, append(props, g.more...)...)
 }
 
 // leader waits until one of them is registered as the master, not counting one that was killed, and returns its number.
@@ -156,10 +158,17 @@ func ledgerFailover(t *testing.T, by, clients line) {
 	acked, failed := w.end(t)
 	t.Logf("%d acked, %d failed; the longest wait of one that was acked was %s ms", len(acked), len(failed), w.longest())
 	got := javaKeys(t, clients, g.ns, "Ledger", "LedgerReaders", 0)
+	unknown := 0
 	for k, status := range acked {
+		if status == "FLUSH_DISK_TIMEOUT" { // its outcome is unknown: it was in flight when its leader stepped down
+			unknown++
+			continue
+		}
 		require.Equal(t, "SEND_OK", status)
 		require.Contains(t, got, k, "an acked message is lost")
 	}
+	t.Logf("of %d answers %d left the outcome open", len(acked), unknown)
+	require.Less(t, unknown, len(acked)/4)
 	for i, n := range g.nodes {
 		if i != second {
 			sameLog(t, g.c, g.nodes[second], n)

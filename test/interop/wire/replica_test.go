@@ -201,7 +201,8 @@ func javaRead(t *testing.T, l line, namesrv, topic, group string, want []string)
 }
 
 // javaKeys reads a topic with an unmodified consumer until it has had so many messages, or none for half a minute, and
-// returns how often each key came. Without a number it ends after ten seconds without a message.
+// returns how often each key came. Without a number it ends after ten seconds without a message. The first may take a
+// minute.
 func javaKeys(t *testing.T, l line, namesrv, topic, group string, want int) map[string]int {
 	t.Helper()
 	idle := "30"

@@ -48,10 +48,8 @@ func TestReplicaAdmin(t *testing.T) {
 					require.Equal(t, titles(stock[i]), titles(own), "%s\n%s", stock[i], own)
 				}
 				for _, out := range []string{stock[i], own} {
-					flat := regexp.MustCompile(`[ \t]+`).ReplaceAllString(out, " ")
-					flat = regexp.MustCompile(`(?m)^ | $`).ReplaceAllString(flat, "")
 					for _, row := range r.rows {
-						require.Regexp(t, `(?m)`+row, flat, "%s\n%s", r.args, out)
+						require.Regexp(t, `(?m)`+row, flat(out), "%s\n%s", r.args, out)
 					}
 				}
 			}
@@ -59,5 +57,103 @@ func TestReplicaAdmin(t *testing.T) {
 			require.Regexp(t, `broker-a +1 +`+p.b.addr(), old[0])
 			require.Contains(t, old[1], "Slave: "+p.b.addr())
 		})
+	}
+}
+
+// flat makes each run of blanks one, and takes those at the ends of lines away.
+func flat(out string) string {
+	out = regexp.MustCompile(`[ \t]+`).ReplaceAllString(out, " ")
+	return regexp.MustCompile(`(?m)^ | $`).ReplaceAllString(out, "")
+}
+
+// TestGroupAdmin proves that operators see a group of ours with the stock tools as they see a master and its slaves, that
+// what needs a controller is refused by name, and that ours tells who leads.
+func TestGroupAdmin(t *testing.T) {
+	g := newLedgerGroup(t, rmq, "raftHeartbeatTimeout=3000") // who leads stays
+	leader := g.leader(t)
+	lead, follows := g.nodes[leader], g.nodes[(leader+1)%3]
+	makeTopic(t, g.c, lead, "Ledger", 4, "LedgerReaders")
+	javaWrite(t, client54, g.ns, "Ledger", "m", 20, 100)
+	for i, n := range g.nodes {
+		if i != leader {
+			sameLog(t, g.c, lead, n)
+		}
+	}
+	_, end := lead.span(t, g.c)
+	at := strconv.FormatInt(end, 10)
+	rows := []struct {
+		args  string
+		since line
+		rows  []string
+	}{
+		{"clusterList", client49, []string{`^DefaultCluster broker-a 0 ` + lead.addr() + ` V\S+ .* 0 0\.0\d \d\.\d+`, `^DefaultCluster broker-a [1-3] ` + follows.addr() + ` V\S+ .* 0 0\.0\d \d\.\d+`}},
+		{"brokerStatus -b " + lead.addr(), client49, []string{`^brokerActive : true$`, `^commitLogMaxOffset : ` + at + `$`, `^replicationRole : leader$`}},
+		{"brokerStatus -b " + follows.addr(), client49, []string{`^brokerActive : false$`, `^commitLogMaxOffset : ` + at + `$`, `^replicationLeaderAddr : ` + lead.addr() + `$`}},
+		{"brokerStatus -c DefaultCluster", client49, []string{`^` + lead.addr() + ` replicationRole : leader$`}},
+		{"getBrokerConfig -b " + follows.addr(), client49, []string{`^enableDLegerCommitLog = true$`, `^dLegerGroup = broker-a$`}},
+		{"topicRoute -t Ledger -l", client49, []string{`^DefaultCluster broker-a \{0=` + lead.addr() + `, [1-3]=\S+, [1-3]=\S+\} 4 4 6$`}},
+		{"haStatus -b " + lead.addr(), client54, []string{`^#MasterAddr ` + lead.addr() + `$`, `^#SlaveNum 2$`, `^#InSyncSlaveNum 2$`, `^\S+ ` + at + ` 0 [\d.]+ OK ` + at + `$`}},
+		{"haStatus -b " + follows.addr(), client54, []string{`^#MasterAddr ` + lead.addr() + `$`, `^#CommitLogMaxOffset ` + at + `$`}},
+		{"haStatus -c DefaultCluster", client54, []string{`^#MasterAddr ` + lead.addr() + `$`, `^#SlaveNum 2$`}},
+	}
+	for _, l := range []line{client54, client49} {
+		var commands [][]string
+		for _, r := range rows {
+			commands = append(commands, strings.Fields(r.args))
+		}
+		for i, out := range l.stockAdmin(t, g.ns, commands) {
+			if l == client49 && rows[i].since == client54 {
+				require.Contains(t, out, "not exist", "%s", rows[i].args)
+				continue
+			}
+			for _, row := range rows[i].rows {
+				require.Regexp(t, `(?m)`+row, flat(out), "%s %s\n%s", l, rows[i].args, out)
+			}
+		}
+	}
+	for _, r := range rows {
+		if r.args == "haStatus -c DefaultCluster" {
+			continue // ours tells of the slaves too
+		}
+		out, err := ourAdmin(t, g.ns, strings.Fields(r.args)...)
+		require.NoError(t, err)
+		for _, row := range r.rows {
+			require.Regexp(t, `(?m)`+row, flat(out), "%s\n%s", r.args, out)
+		}
+	}
+	controller := [][]string{{"getSyncStateSet", "-a", g.ns, "-b", "broker-a"}, {"getBrokerEpoch", "-b", "broker-a"}, {"getControllerMetaData", "-a", g.ns}}
+	for i, out := range client54.stockAdmin(t, g.ns, controller) {
+		require.Regexp(t, `CODE: 3 +DESC: +request type \d+ not supported`, out)
+		_, err := ourAdmin(t, g.ns, controller[i]...)
+		require.ErrorContains(t, err, "is for a controller, which this version does not have")
+	}
+	out, err := ourAdmin(t, g.ns, "clusterList", "-r")
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^DefaultCluster broker-a 0 `+lead.addr()+` leader \d+ raft$`, flat(out))
+	require.Regexp(t, `(?m)^DefaultCluster broker-a [1-3] `+follows.addr()+` follower \d+ raft `+lead.addr()+`$`, flat(out))
+}
+
+// TestOldPairAdmin proves what our tool tells of a master of 4.9 and its slave, which do not tell how their replication
+// goes.
+func TestOldPairAdmin(t *testing.T) {
+	if short() {
+		t.Skip("left out of the short form: a pair of Apache alone")
+	}
+	p := newPair(t, server49, server49, client54)
+	p.begin(t)
+	eventually(t, "4.9 answers once it has taken its first sample", func() bool {
+		_, err := ourAdmin(t, p.ns, "clusterList")
+		return err == nil
+	})
+	out, err := ourAdmin(t, p.ns, "clusterList", "-r")
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^DefaultCluster broker-a 0 `+p.a.addr()+` master 0$`, flat(out))
+	require.Regexp(t, `(?m)^DefaultCluster broker-a 1 `+p.b.addr()+` slave 0$`, flat(out))
+	for _, n := range []*replica{p.a, p.b} {
+		_, err = ourAdmin(t, p.ns, "haStatus", "-b", n.addr())
+		require.ErrorContains(t, err, "broker "+n.addr()+": it is older than RocketMQ 5 and does not tell how its replication goes: compare commitLogMaxOffset in mqadmin brokerStatus")
+	}
+	for _, out := range client54.stockAdmin(t, p.ns, [][]string{{"haStatus", "-b", p.a.addr()}}) {
+		require.Contains(t, out, "request type 907 not supported")
 	}
 }

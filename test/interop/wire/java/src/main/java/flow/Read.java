@@ -11,7 +11,8 @@ import org.apache.rocketmq.common.message.MessageExt;
  * Reads all of a topic with an unmodified push consumer: Read NAMESRV TOPIC GROUP [IDLE_SECONDS [WANT]].
  *
  * <p>One line a message, "GOT broker queue offset keys"; a group that has no offsets begins at the first message. It
- * ends with "END n" once WANT messages came, or none for IDLE_SECONDS (20). The property poll sets the interval at
+ * ends with "END n" once WANT messages came, or none for IDLE_SECONDS (20), the first for a minute: a client that starts
+ * while its brokers change waits for its next look at them. The property poll sets the interval at
  * which it asks for the route, in milliseconds, 30,000 as in every client unless set.
  */
 public final class Read {
@@ -37,7 +38,7 @@ public final class Read {
             return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
         });
         consumer.start();
-        while (got.get() < want && System.currentTimeMillis() - last.get() < idle) {
+        while (got.get() < want && System.currentTimeMillis() - last.get() < (got.get() == 0 ? Math.max(idle, 60_000) : idle)) {
             Thread.sleep(50);
         }
         consumer.shutdown();

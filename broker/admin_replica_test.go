@@ -101,4 +101,16 @@ func TestGroupChanges(t *testing.T) {
 	require.Eventually(t, func() bool { return len(nodes[next].store.Status().Peers) == 1 }, 30*time.Second, 5*time.Millisecond)
 	p.require(p.call(topicRequest("T")), protocol.ResponseSuccess)
 	p.require(p.send("T", 0, "goes on"), protocol.ResponseSuccess)
+
+	// What operators see of it: the first message, though the log begins otherwise, and whom a node follows.
+	var kv protocol.KVTable
+	require.Eventually(t, func() bool {
+		require.NoError(t, protocol.DecodeBody(p.call(request(protocol.RequestGetBrokerRuntimeInfo)).Body, &kv))
+		at, err := strconv.ParseInt(kv.Table["earliestMessageTimeStamp"], 10, 64)
+		return err == nil && at > time.Now().Add(-time.Hour).UnixMilli()
+	}, 30*time.Second, 5*time.Millisecond)
+	var state protocol.HARuntimeInfo
+	f := connect(t, nodes[3-old-next])
+	require.NoError(t, protocol.DecodeBody(f.call(request(protocol.RequestGetBrokerHAStatus)).Body, &state))
+	require.Equal(t, nodes[next].conf().clientAddr(), state.HAClientRuntimeInfo.MasterAddr)
 }

@@ -22,6 +22,8 @@ type processors struct {
 
 	configuring   sync.Mutex // one change of settings at a time; held over the I/O
 	configVersion atomic.Pointer[protocol.DataVersion]
+
+	oldest atomic.Pointer[oldest]
 }
 
 func newProcessors(b *Broker) *processors {

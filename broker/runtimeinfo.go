@@ -105,9 +105,43 @@ func (p *processors) aboutStore(t map[string]string) {
 	}
 }
 
+// oldest is when the oldest message of a log that begins at min was stored, in milliseconds.
+type oldest struct{ min, at int64 }
+
 // earliest is when the oldest message of the log was stored, in milliseconds; -1 without any.
 func (p *processors) earliest() int64 {
-	r, err := p.store.Lookup(p.store.Min())
+	low := p.store.Min()
+	if at := p.storedAt(low); at >= 0 {
+		return at
+	}
+	if known := p.oldest.Load(); known != nil && known.min == low {
+		return known.at
+	}
+	// The log of a group has more than messages in it: the first of them is the first of some queue.
+	first := int64(-1)
+	for _, q := range p.store.Queues() {
+		from, _, ok := p.store.QueueRange(q.Topic, q.ID)
+		if !ok {
+			continue
+		}
+		entries, err := p.store.Entries(q.Topic, q.ID, from, 1)
+		if err == nil && len(entries) > 0 && entries[0].Offset >= low && (first < 0 || entries[0].Offset < first) {
+			first = entries[0].Offset
+		}
+	}
+	if first < 0 {
+		return -1
+	}
+	at := p.storedAt(first)
+	if at >= 0 {
+		p.oldest.Store(&oldest{low, at})
+	}
+	return at
+}
+
+// storedAt is when the message at a position of the log was stored, -1 if there is none.
+func (p *processors) storedAt(pos int64) int64 {
+	r, err := p.store.Lookup(pos)
 	if r == nil {
 		return -1
 	}
@@ -184,6 +218,7 @@ func (p *processors) haStatus(x *exchange, _ *noHeader) error {
 	st := p.store.Status()
 	info := protocol.HARuntimeInfo{Master: st.Role == replication.Leader, MasterCommitLogMaxOffset: p.store.Max(), HAConnectionInfo: []protocol.HAConnectionInfo{}}
 	if !info.Master {
+		info.HAClientRuntimeInfo.MasterAddr = st.Client // of a group: its leader
 		if addr := p.haMaster.Load(); addr != nil {
 			info.HAClientRuntimeInfo.MasterAddr = *addr
 		}

@@ -114,6 +114,7 @@ func (b *Broker) guessMaster(ctx context.Context) {
 	}
 	if p, ok := b.store.(replication.Promoter); ok && b.roles.newest().Client == "" {
 		b.log.Info("the master answers clients beside its replication port", "haMasterAddress", c.HAMasterAddress, "master", addr)
+		b.haMaster.Store(&c.HAMasterAddress)
 		p.Follow("", addr)
 	}
 }

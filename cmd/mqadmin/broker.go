@@ -296,14 +296,20 @@ func haStatus(f *flags) action {
 				return nil, err
 			}
 			out := haList{}
+			var errs []error
 			for _, addr := range addrs {
 				info, err := t.admin.HAStatus(ctx, addr)
+				var refused *protocol.RemoteError
+				if errors.As(err, &refused) && refused.Code == protocol.ResponseRequestCodeNotSupported {
+					err = errors.New("it is older than RocketMQ 5 and does not tell how its replication goes: compare commitLogMaxOffset in mqadmin brokerStatus of master and slave")
+				}
 				if err != nil {
-					return out, fmt.Errorf("broker %s: %w", addr, err)
+					errs = append(errs, fmt.Errorf("broker %s: %w", addr, err))
+					continue
 				}
 				out = append(out, haState{addr, info})
 			}
-			return out, nil
+			return out, errors.Join(errs...)
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"rmq/client"
 	"rmq/remoting/protocol"
+	"rmq/replication"
 )
 
 func clusterCommands() []command {
@@ -36,17 +37,19 @@ type brokerRow struct {
 	DiskRatio     float64 `json:"diskRatio" col:"#SPACE" fmt:"%.4f"`
 	Active        bool    `json:"active" col:"#ACTIVATED"`
 
-	InTPS      float64 `json:"inTps"`
-	OutTPS     float64 `json:"outTps"`
-	SendQueue  int64   `json:"sendQueue"`
-	SendWait   int64   `json:"sendQueueWaitMillis"`
-	PullQueue  int64   `json:"pullQueue"`
-	PullWait   int64   `json:"pullQueueWaitMillis"`
-	AckQueue   int64   `json:"ackQueue"`
-	AckWait    int64   `json:"ackQueueWaitMillis"`
-	TimerRead  int64   `json:"timerReadBehindSeconds"`
-	TimerPlace int64   `json:"timerOffsetBehind"`
-	Error      string  `json:"error,omitempty"` // why the broker did not tell
+	Role        string  `json:"role"`                  // master, slave; leader, follower, read-only of a group
+	Replication string  `json:"replication,omitempty"` // none, async, sync, raft; a broker of Apache does not tell
+	InTPS       float64 `json:"inTps"`
+	OutTPS      float64 `json:"outTps"`
+	SendQueue   int64   `json:"sendQueue"`
+	SendWait    int64   `json:"sendQueueWaitMillis"`
+	PullQueue   int64   `json:"pullQueue"`
+	PullWait    int64   `json:"pullQueueWaitMillis"`
+	AckQueue    int64   `json:"ackQueue"`
+	AckWait     int64   `json:"ackQueueWaitMillis"`
+	TimerRead   int64   `json:"timerReadBehindSeconds"`
+	TimerPlace  int64   `json:"timerOffsetBehind"`
+	Error       string  `json:"error,omitempty"` // why the broker did not tell
 }
 
 // volumeRow is one broker of clusterList -m.
@@ -59,7 +62,21 @@ type volumeRow struct {
 	OutTday int64  `json:"outToday" col:"#OutTotalToday"`
 }
 
+// roleRow is one broker of clusterList -r.
+type roleRow struct {
+	Cluster     string `json:"cluster" col:"#Cluster Name"`
+	Broker      string `json:"broker" col:"#Broker Name"`
+	ID          int64  `json:"brokerId" col:"#BID"`
+	Addr        string `json:"addr" col:"#Addr"`
+	Role        string `json:"role" col:"#Role"`
+	Epoch       int64  `json:"epoch" col:"#Epoch"`
+	Replication string `json:"replication,omitempty" col:"#Replication"`
+	Follows     string `json:"follows,omitempty" col:"#Follows"` // where clients reach its master or leader
+	Why         string `json:"why,omitempty"`                    // it takes no messages
+}
+
 func clusterList(f *flags) action {
+	byRole := f.flag("roles", "r", "show who is master or slave, leader or follower, by what each broker says of itself")
 	more := f.flag("more-stats", "m", "show what went in and out, yesterday and today")
 	interval := f.number("interval", "i", 0, "show it again every so many seconds")
 	cluster := f.text("cluster-name", "c", "", "only this cluster")
@@ -71,6 +88,9 @@ func clusterList(f *flags) action {
 			}
 			if *more {
 				return volumes(ctx, t, brokers)
+			}
+			if *byRole {
+				return rolesOf(ctx, t, brokers)
 			}
 			return loads(ctx, t, brokers)
 		})
@@ -152,6 +172,44 @@ func loads(ctx context.Context, t *tool, brokers []brokerAt) (any, error) {
 			errs = append(errs, fmt.Errorf("broker %s: %w", b.name, err))
 		}
 		row.fill(info, time.Now())
+		row.Replication, row.Role, _ = roleOf(b, info)
+		rows = append(rows, row)
+	}
+	return rows, errors.Join(errs...)
+}
+
+// roleOf is what a broker is by what it says; one of Apache's says nothing, and its number tells.
+func roleOf(b brokerAt, info map[string]string) (mode, role string, st replication.Status) {
+	st, _, ok := replication.ParseInfo(info)
+	if ok {
+		mode = st.Mode.String()
+	}
+	switch leads := ok && st.Role == replication.Leader || !ok && b.id == 0; {
+	case ok && (st.Mode == replication.Raft || st.Role == replication.ReadOnly):
+		return mode, st.Role.String(), st
+	case leads:
+		return mode, "master", st
+	default:
+		return mode, "slave", st
+	}
+}
+
+// rolesOf asks every broker; one that does not answer has none.
+func rolesOf(ctx context.Context, t *tool, brokers []brokerAt) (any, error) {
+	rows := []roleRow{}
+	var errs []error
+	for _, b := range brokers {
+		row := roleRow{Cluster: b.cluster, Broker: b.name, ID: b.id, Addr: b.addr}
+		info, err := t.admin.RuntimeInfo(ctx, b.addr)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("broker %s: %w", b.name, err))
+			continue
+		}
+		var st replication.Status
+		row.Replication, row.Role, st = roleOf(b, info)
+		if row.Epoch, row.Why = st.Epoch, st.Why; st.Role == replication.Follower {
+			row.Follows = st.Client
+		}
 		rows = append(rows, row)
 	}
 	return rows, errors.Join(errs...)

@@ -431,6 +431,8 @@ func TestStoreKind(t *testing.T) {
 		{"dledger-n0", group, "holds dledger-n0, a log of Apache's DLedger, which is not read here"},
 		{"commitlog", group, "g n0: /h/store holds commitlog, a store that belongs to no group, and the log of a group (enableDLegerCommitLog=true) was to be opened: " +
 			"name another storePathRootDir for the group, or set enableDLegerCommitLog=false to go on with this store"},
+		{"checkpoint consumequeue", group, "g n0: /h/store holds checkpoint, a store that belongs to no group"},
+		{"../g/raft-n0/rmq/raft", "brokerName=b\nstorePathCommitLog=/h/g/raft-n0/commitlog", "b 0: /h/g/raft-n0/commitlog holds the log of a node of a group, and a store of its own"},
 		{"raft-n0 commitlog", group, ""},
 		{"raft-n1", group, ""},
 	} {

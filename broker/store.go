@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"log/slog"
 
 	"rmq/engine"
 	"rmq/engine/format"
@@ -90,6 +91,15 @@ func storeCode(err error) (code protocol.ResponseCode, remark string, known bool
 // stored says whether an append or a save that ended with err is kept on this node all the same.
 func stored(err error) bool {
 	return errors.Is(err, replication.ErrReplicaTimeout) || errors.Is(err, replication.ErrNoReplica)
+}
+
+// savingLevel is how a save that ended with err is logged: that the other nodes are not there, or that another one
+// leads, is no fault of this one.
+func savingLevel(err error) slog.Level {
+	if stored(err) || errors.Is(err, replication.ErrNotLeader) {
+		return slog.LevelWarn
+	}
+	return slog.LevelError
 }
 
 // refuseNotLeader is the refusal of a node that does not lead.

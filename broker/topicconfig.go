@@ -465,7 +465,7 @@ func (m *TopicConfigManager) search(topic string) (int, bool) {
 func (m *TopicConfigManager) publish(ctx context.Context, changed ...*protocol.TopicConfig) error {
 	err := m.saver.save()
 	if err != nil {
-		m.log.Error("topics are not saved", "err", err)
+		m.log.Log(ctx, savingLevel(err), "topics are not saved everywhere; it will be tried again", "err", err)
 	}
 	if f := m.onChange.Load(); f != nil {
 		(*f)(ctx, changed)

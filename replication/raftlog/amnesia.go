@@ -53,7 +53,8 @@ func bootID() string {
 	return strings.TrimSpace(string(b))
 }
 
-// loadIdentity reads who the node is, notes that it runs, and finds out whether it may have forgotten.
+// loadIdentity reads who the node is and finds out whether it may have forgotten. It changes nothing, since the node
+// may not start; [identity.opened] does.
 func loadIdentity(fsys vfs.FS, dir string, o *Options) (identity, error) {
 	boot := o.BootID
 	if boot == "" {
@@ -73,11 +74,16 @@ func loadIdentity(fsys vfs.FS, dir string, o *Options) (identity, error) {
 		}
 	}
 	id.amnesia = id.ID != "" && !id.Clean && id.BootID != boot && id.Flush == engine.AsyncFlush.String()
+	return id, nil
+}
+
+// opened notes that the node runs, before it takes part in anything. One that may have forgotten notes it once its new
+// identity is known: until then every start finds the same.
+func (id *identity) opened(o *Options) error {
 	if id.amnesia {
-		return id, nil // noted once the new one is known: until then every start finds the same
+		return nil
 	}
-	id.Group, id.BootID, id.Flush = o.Group, boot, o.Engine.Flush.String()
-	return id, id.save(false)
+	return id.become(id.ID, o)
 }
 
 // become takes a new id.

@@ -322,6 +322,9 @@ func (n *Node) listen(ctx context.Context) error {
 		}
 		n.o.Listener = ln
 	}
+	if err := n.id.opened(&n.o); err != nil {
+		return errors.Join(err, n.o.Listener.Close())
+	}
 	n.net = newNetwork(netOptions{
 		Group: n.o.Group, Name: n.o.SelfID, Addr: addr, Client: n.o.Client,
 		SegmentBytes: n.Store.Options().SegmentBytes, Format: frameVersion, Log: logFrames{n.logs},

@@ -93,19 +93,16 @@ func (r *failoverRun) begin(ctx context.Context, links bool) (_ *epoch, err erro
 
 // makeTopics makes the topics and waits until the NameServer knows the last one.
 func (e *epoch) makeTopics(ctx context.Context) error {
-	_, addr, err := e.t.Leader(ctx)
-	if err != nil {
-		return err
-	}
 	for i := range e.r.o.Topics {
 		e.topics = append(e.topics, fmt.Sprintf("FailoverTopic%05d", i))
-		req := protocol.NewRequest(protocol.RequestUpdateAndCreateTopic)
-		protocol.EncodeExt(req, protocol.CreateTopicHeader{
-			Topic: e.topics[i], DefaultTopic: "TBW102", ReadQueueNums: int32(e.r.o.Queues), WriteQueueNums: int32(e.r.o.Queues),
-			Perm: protocol.PermRead | protocol.PermWrite, TopicFilterType: "SINGLE_TAG",
-		})
-		if err := wire.Ask(ctx, e.net, addr, req, nil); err != nil {
-			return err
+		for end := time.Now().Add(patience); ; sleep(ctx, 100*time.Millisecond) {
+			err := e.makeTopic(ctx, e.topics[i])
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil || time.Now().After(end) {
+				return err // not only a change of who leads
+			}
 		}
 	}
 	find := byRoute(e.net, e.t.NameServer(), e.topics[len(e.topics)-1])
@@ -118,6 +115,20 @@ func (e *epoch) makeTopics(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// makeTopic makes one topic, or makes it what it is already.
+func (e *epoch) makeTopic(ctx context.Context, topic string) error {
+	_, addr, err := e.t.Leader(ctx)
+	if err != nil {
+		return err
+	}
+	req := protocol.NewRequest(protocol.RequestUpdateAndCreateTopic)
+	protocol.EncodeExt(req, protocol.CreateTopicHeader{
+		Topic: topic, DefaultTopic: "TBW102", ReadQueueNums: int32(e.r.o.Queues), WriteQueueNums: int32(e.r.o.Queues),
+		Perm: protocol.PermRead | protocol.PermWrite, TopicFilterType: "SINGLE_TAG",
+	})
+	return wire.Ask(ctx, e.net, addr, req, nil)
 }
 
 // tooLate are answers of a cluster that is given more than it takes.

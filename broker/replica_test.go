@@ -17,6 +17,7 @@ import (
 	"rmq/internal/vfs"
 	"rmq/internal/watermark"
 	"rmq/message"
+	"rmq/remoting"
 	"rmq/remoting/protocol"
 	"rmq/replication"
 )
@@ -221,6 +222,33 @@ func TestFifthModeLosesLeadership(t *testing.T) {
 	require.EqualValues(t, 1, p.offset(protocol.RequestGetMaxOffset, "topic", "T", "queueId", "0"))
 	b.Offsets.Commit([]byte("g"), []byte("T"), 0, 1)
 	require.Equal(t, []localOffset{{"g", "T", 0, 1, b.Offsets.locals()[0].At}}, b.Offsets.locals())
+}
+
+// Proves that what waits for its ack when a node stops to lead is answered so that clients try again, though the broker has
+// not heard of it yet.
+func TestFifthModeGivesUpAppends(t *testing.T) {
+	h := newHub()
+	h.hold = true
+	b, f := startFifth(t, h, "1")
+	h.elect("1", "127.0.0.1:1")
+	awaitRole(t, b, true)
+	p := connect(t, b)
+	answers := make(chan *protocol.Command, 1)
+	begin := f.Appended()
+	require.NoError(t, p.conn.Start(&remoting.Call{Request: sendRequest("T", 0, "given up"), Timeout: time.Minute, Done: func(c *remoting.Call) {
+		if c.Err == nil {
+			answers <- c.Response.Clone()
+		}
+	}}))
+	require.Eventually(t, func() bool { return f.Appended() > begin }, 10*time.Second, time.Millisecond)
+	f.mu.Lock()
+	f.st.Role, f.st.Leader, f.st.Client = replication.Follower, "2", "127.0.0.1:2"
+	f.mu.Unlock()
+	f.Abandon(engine.ErrIndeterminate)
+	resp := <-answers
+	remark := p.require(resp, protocol.ResponseServiceNotAvailable)
+	require.True(t, strings.HasPrefix(remark, unknownOutcome), remark)
+	require.Equal(t, "127.0.0.1:2", resp.GetString("leaderAddr"))
 }
 
 // Proves that what a leader saves is in force on the other nodes, that a save nobody takes is an error to

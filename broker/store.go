@@ -116,9 +116,15 @@ func (b *Broker) refusalOf(err error, taken bool) *refusal {
 	}
 	if taken && errors.Is(err, engine.ErrIndeterminate) {
 		// A node that leads no more cannot tell whether its last records stay. 14 makes clients try again
-		// where 10 would pass for stored.
-		if st := b.roles.newest(); st.Mode == replication.Raft && st.Role != replication.Leader {
-			return &refusal{protocol.ResponseServiceNotAvailable, unknownOutcome + err.Error(), st.Client, st.Epoch}
+		// where 10 would pass for stored. The log knows first: it gives up what waits before it tells why.
+		if b.roles.newest().Mode == replication.Raft {
+			if st := b.store.Status(); st.Role != replication.Leader {
+				client := st.Client
+				if st.Leader == st.ID {
+					client = "" // it will lead again, perhaps
+				}
+				return &refusal{protocol.ResponseServiceNotAvailable, unknownOutcome + err.Error(), client, st.Epoch}
+			}
 		}
 	}
 	code, remark, known := storeCode(err)

@@ -383,7 +383,11 @@ func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error)
 		resp, err := p.c.rpc.Call(ctx, addr, p.request(s, q))
 		owed.paid()
 		res, err := p.answer(s, q, addr, resp, err, time.Since(began))
-		if err == nil || saysUnknown(err) {
+		if err == nil {
+			return res, err
+		}
+		if saysUnknown(err) {
+			p.c.followHint(q.BrokerName, addr, resp) // for the next attempt
 			return res, err
 		}
 		if hint < maxLeaderHints && p.c.followHint(q.BrokerName, addr, resp) {

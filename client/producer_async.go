@@ -112,8 +112,8 @@ func (a *async) startNow() bool {
 func (a *async) answered(call *remoting.Call) {
 	a.owed.paid()
 	res, err := a.p.answer(a.s, a.queue, a.addr, call.Response, call.Err, time.Since(a.began))
-	hinted := err != nil && !saysUnknown(err) && a.p.c.followHint(a.queue.BrokerName, a.addr, call.Response)
-	if hinted {
+	hinted := err != nil && a.p.c.followHint(a.queue.BrokerName, a.addr, call.Response)
+	if hinted = hinted && !saysUnknown(err); hinted {
 		a.s.attempts = max(a.s.attempts, 1)
 	}
 	if again := a.p.judge(a.s, err); (again || hinted) && time.Now().Before(a.deadline) {

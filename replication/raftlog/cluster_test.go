@@ -22,7 +22,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 30 * time.Second // of a test, on a machine that does other things too
+const (
+	patience = 30 * time.Second // of a test, on a machine that does other things too
+	calm     = time.Second      // the heartbeat timeout of tests in which nobody is to be deposed because such a machine is busy
+)
 
 // cluster is a group in one process, over loopback sockets and file systems in memory.
 type cluster struct {
@@ -378,6 +381,7 @@ func TestGroup(t *testing.T) {
 			docs := map[string]string{}
 			c := newCluster(t, flush, 3)
 			c.adapt = func(id string, o *Options) {
+				o.HeartbeatTimeout = calm
 				o.Events.Meta = func(name string, doc []byte) {
 					mu.Lock()
 					defer mu.Unlock()

@@ -41,7 +41,8 @@ func TestTakeOver(t *testing.T) {
 	}
 	require.Less(t, quickest, late)
 	for i, res := range acked {
-		require.EqualValues(t, i, res.QueueOffset)
+		require.GreaterOrEqual(t, res.QueueOffset, int64(i)) // more where the outcome of an attempt was unknown
+		require.True(t, i == 0 || res.QueueOffset > acked[i-1].QueueOffset)
 	}
 	c.caughtUp()
 	c.same()
@@ -100,7 +101,7 @@ func TestTakeOverQueue(t *testing.T) {
 func TestHandover(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, engine.SyncFlush, 3)
-	c.adapt = func(_ string, o *Options) { o.HeartbeatTimeout = time.Second } // a machine that does other things too deposes nobody
+	c.adapt = func(_ string, o *Options) { o.HeartbeatTimeout = calm }
 	c.startAll()
 	c.send("t", 0, "first")
 	for range 5 {

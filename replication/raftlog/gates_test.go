@@ -47,7 +47,7 @@ func underGate(t *testing.T, off gate, test func(t *testing.T, c *cluster, broke
 			g := &gates{}
 			c := newCluster(t, engine.SyncFlush, 3)
 			c.adapt = func(_ string, o *Options) {
-				o.gates = g
+				o.gates, o.HeartbeatTimeout = g, calm
 				x := defaultTimes
 				x.stallTransfer, x.stallExit = patience, patience
 				o.times = &x
@@ -286,9 +286,8 @@ func TestFarBehind(t *testing.T) {
 			for range 100 {
 				c.send("t", 0, string(big))
 			}
-			lead := c.leader()
-			require.NoError(t, lead.SaveMeta(t.Context(), "doc", []byte("kept")))
-			low := lead.Min()
+			require.Eventually(t, func() bool { return c.leader().SaveMeta(t.Context(), "doc", []byte("kept")) == nil }, patience, time.Millisecond)
+			low := c.leader().Min()
 			require.Eventually(t, func() bool {
 				for _, n := range append(c.followers(), c.leader()) {
 					n.DeleteExpired()

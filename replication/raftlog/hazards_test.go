@@ -294,24 +294,24 @@ func TestFlakyFollower(t *testing.T) {
 		conf.Servers = append(conf.Servers, raft.Server{ID: raft.ServerID(n.self()), Address: raft.ServerAddress(addr)})
 	}
 	var rafts []*raft.Raft
+	var ends []*transport
 	for i, s := range stores {
 		c := raft.DefaultConfig()
 		c.LocalID = conf.Servers[i].ID
 		c.CommitTimeout, c.Logger = 5*time.Millisecond, newBridge(nets[i].o.Logger)
-		if i > 0 {
-			c.HeartbeatTimeout, c.ElectionTimeout = patience, patience
-		}
+		c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = patience, patience, patience
 		stable, snaps := raft.NewInmemStore(), raft.NewInmemSnapshotStore()
 		require.NoError(t, raft.BootstrapCluster(c, s, stable, snaps, nil, conf))
 		tr := nets[i].attach()
 		r, err := raft.NewRaft(c, &applied{}, s, stable, snaps, tr)
 		require.NoError(t, err)
-		rafts = append(rafts, r)
+		rafts, ends = append(rafts, r), append(ends, tr)
 		t.Cleanup(func() {
 			require.NoError(t, tr.Close())
 			require.NoError(t, r.Shutdown().Error())
 		})
 	}
+	require.NoError(t, (&instance{raft: rafts[0], t: ends[0]}).campaign(t.Context()))
 	require.Eventually(t, func() bool { return rafts[0].State() == raft.Leader }, patience, time.Millisecond)
 	stores[1].every.Store(50)
 	var last raft.ApplyFuture

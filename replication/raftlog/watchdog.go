@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -16,7 +17,8 @@ import (
 func (n *Node) watchdog(ctx context.Context) error {
 	tick := time.NewTicker(n.o.times.stallTransfer / 8)
 	defer tick.Stop()
-	moved, at, handing := time.Now(), int64(-1), false
+	moved, at := time.Now(), int64(-1)
+	var handing atomic.Bool
 	for {
 		select {
 		case <-ctx.Done():
@@ -29,7 +31,7 @@ func (n *Node) watchdog(ctx context.Context) error {
 		}
 		flushed := n.Flushed()
 		if flushed != at || flushed >= n.Written() {
-			moved, at, handing = time.Now(), flushed, false
+			moved, at = time.Now(), flushed
 			continue
 		}
 		hangs := time.Since(moved) - n.patience()
@@ -37,12 +39,12 @@ func (n *Node) watchdog(ctx context.Context) error {
 		case hangs > n.o.times.stallExit:
 			n.fatal(fmt.Errorf("the disk has synced nothing for %v: this node stops, so that others can lead; check the disk of %s", time.Since(moved).Round(time.Millisecond), n.o.dir()))
 			return nil
-		case hangs > n.o.times.stallTransfer && !handing && n.prop.current() != nil:
-			handing = true
+		case hangs > n.o.times.stallTransfer && n.prop.current() != nil && handing.CompareAndSwap(false, true):
 			n.o.Logger.Warn("the disk hangs: another node is to lead", "for", time.Since(moved).Round(time.Millisecond))
 			n.group.Go("hand over", func(ctx context.Context) error {
 				ctx, cancel := context.WithTimeout(ctx, n.o.times.stallExit)
 				defer cancel()
+				defer handing.Store(false) // if it has failed, and the disk still hangs, it is tried again
 				if err := n.Handover(ctx); err != nil && ctx.Err() == nil {
 					n.o.Logger.Warn("the disk hangs, and leadership was not handed over", "error", err)
 				}

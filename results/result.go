@@ -155,6 +155,7 @@ const (
 	EventStall      = "stall"
 	EventGC         = "gc"
 	EventClean      = "clean"
+	EventLeader     = "leader"  // another node took over
 	EventRestart    = "restart" // the store was emptied and opened anew
 )
 

@@ -626,7 +626,7 @@ func drawPanel(s *svg, p panel, rows []results.Row, others [][]results.Row, xs s
 // eventGlyphs are the marks of events; their names stand beside the chart.
 var eventGlyphs = map[string]string{
 	results.EventRoll: "▲", results.EventCheckpoint: "◆", results.EventFlush: "●", results.EventStall: "✕",
-	results.EventGC: "○", results.EventClean: "■", results.EventRestart: "↺",
+	results.EventGC: "○", results.EventClean: "■", results.EventRestart: "↺", results.EventLeader: "★",
 }
 
 // maxEventMarks bounds the marks of one kind on a chart.

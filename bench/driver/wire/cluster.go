@@ -129,16 +129,13 @@ func writeLines(name string, lines ...string) error {
 	return os.WriteFile(name, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
 
-// count adds what the processes use, and what brokers of ours tell.
-func (cl *cluster) count(client *remoting.Client, c *bench.Counters) {
+// count adds what the processes use, those of brokers of ours apart.
+func (cl *cluster) count(c *bench.Counters) {
 	for _, pid := range cl.pids {
 		countProcess(c, pid)
 	}
 	if cl.null != nil {
 		countProcess(c, cl.null.pid())
-	}
-	if cl.own != nil {
-		cl.own.count(client, c, cl.brokers[0])
 	}
 }
 

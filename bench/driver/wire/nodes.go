@@ -65,6 +65,8 @@ type Node struct {
 	child *child // nil before its first start
 }
 
+const noLeader = "none says that it leads"
+
 const group = "broker-a" // name of the broker, and of the raft group
 
 // Start starts a cluster with its files in dir and returns when it takes messages and every replica is in sync.
@@ -262,7 +264,7 @@ func (c *Cluster) lead(ctx context.Context) (*Node, replication.Status) {
 func (c *Cluster) Leader(ctx context.Context) (leader *Node, err error) {
 	return leader, c.await(ctx, "a leader", func() (bool, string) {
 		leader, _ = c.lead(ctx)
-		return leader != nil, "none says that it leads"
+		return leader != nil, noLeader
 	})
 }
 
@@ -271,7 +273,7 @@ func (c *Cluster) AwaitInSync(ctx context.Context) error {
 	return c.await(ctx, "replicas in sync", func() (bool, string) {
 		leader, s := c.lead(ctx)
 		if leader == nil {
-			return false, "none says that it leads"
+			return false, noLeader
 		}
 		var info protocol.ClusterInfo
 		if err := Ask(ctx, c.client, c.NameServer, protocol.NewRequest(protocol.RequestGetBrokerClusterInfo), &info); err != nil {
@@ -300,11 +302,14 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 	if len(c.Nodes) == 1 {
 		return nil
 	}
-	leader, s := c.lead(ctx)
-	if leader == nil {
-		return errors.New("no node leads")
+	var end int64
+	if err := c.await(ctx, "a leader", func() (bool, string) {
+		leader, s := c.lead(ctx)
+		end = s.Written
+		return leader != nil, noLeader
+	}); err != nil {
+		return err
 	}
-	end := s.Written
 	return c.await(ctx, "replicas to catch up", func() (bool, string) {
 		_, s := c.lead(ctx)
 		behind := slices.ContainsFunc(s.Peers, func(p replication.Peer) bool { return p.Quiet >= 0 && p.Written < end })

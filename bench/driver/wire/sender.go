@@ -15,6 +15,7 @@ type slot struct {
 	n     *sender
 	op    *bench.Op
 	size  int64 // about what it takes in the log
+	route int64 // the route that it took
 	head  protocol.SendHeader
 	topic []byte
 	props []byte
@@ -28,6 +29,7 @@ type slot struct {
 type sender struct {
 	s     *session
 	slots []slot
+	route int64 // that of its connections
 	conns []*remoting.Conn
 	next  int64 // number of the worker's next message
 }
@@ -50,6 +52,7 @@ func (s *session) Sender(ops []*bench.Op) (bench.Sender, error) {
 		}
 		n.conns = append(n.conns, conn)
 	}
+	n.route = s.lead.route.Load()
 	if s.senders++; s.senders == 1 && s.cell.Cell.Consumers > 0 && s.stored {
 		if err := s.startTail(ctx); err != nil {
 			return nil, err
@@ -93,6 +96,9 @@ func (n *sender) Encode(op *bench.Op, m *message.Message) (int, error) {
 
 // Send implements [bench.Sender].
 func (n *sender) Send(ops []*bench.Op) {
+	if n.s.lead.lost(n.route) {
+		n.follow()
+	}
 	run := int64(n.s.batch)
 	for i := 0; i < len(ops); {
 		conn := n.conns[n.next/run%int64(len(n.conns))]
@@ -104,6 +110,7 @@ func (n *sender) Send(ops []*bench.Op) {
 				first.batch = append(first.batch, &n.slots[op.Slot])
 			}
 		}
+		first.route = n.route
 		if err := conn.Start(&first.call); err != nil {
 			first.finish(err)
 		}
@@ -134,6 +141,9 @@ func (sl *slot) done(call *remoting.Call) {
 	err := call.Err
 	if err == nil && call.Response.Code != int32(protocol.ResponseSuccess) {
 		err = call.Response.Err()
+	}
+	if err != nil && sl.n.s.follows() {
+		sl.n.s.lead.lose(sl.route)
 	}
 	sl.finish(err)
 }

@@ -60,6 +60,7 @@ const (
 // Open starts or finds the cluster and makes the topics.
 func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err error) {
 	s := &session{driver: d, cell: c, target: c.Cell.Extra[FactorTarget], batch: 1, stored: !d.Null, lanes: max(1, c.Cell.Producers/max(1, c.Workers))}
+	s.ctx, s.end = context.WithCancel(context.WithoutCancel(ctx))
 	if h := c.Cell.Extra[FactorHeader]; h == "binary" {
 		s.serialize = protocol.Binary
 	}
@@ -90,6 +91,7 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err 
 	if s.cluster, err = startOwn(ctx, d, c); err != nil {
 		return nil, err
 	}
+	s.lead.found(s.cluster.brokers[0])
 	return s, s.makeTopics(ctx)
 }
 
@@ -99,7 +101,10 @@ type session struct {
 	cell      bench.Config
 	target    string
 	client    *remoting.Client
+	ctx       context.Context // ends with the session
+	end       context.CancelFunc
 	cluster   *cluster
+	lead      lead
 	tail      *tail // nil without consumers
 	serialize protocol.Serialize
 	batch     int
@@ -186,7 +191,10 @@ func (s *session) removeTopics() error {
 // Counters implements [bench.Session].
 func (s *session) Counters() bench.Counters {
 	c := bench.Counters{LogBytes: s.bytes.Load()}
-	s.cluster.count(s.client, &c)
+	s.cluster.count(&c)
+	if s.cluster.own != nil {
+		s.cluster.own.count(s.client, &c, s.lead.addr.Load().(string))
+	}
 	return c
 }
 
@@ -324,6 +332,7 @@ func Ask(ctx context.Context, client *remoting.Client, addr string, req *protoco
 // Close implements [bench.Session].
 func (s *session) Close() error {
 	var errs []error
+	s.end()
 	s.tail.stop()
 	if s.cluster != nil && s.target != "" {
 		errs = append(errs, s.removeTopics())

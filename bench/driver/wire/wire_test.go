@@ -1,10 +1,12 @@
 package wire_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +16,7 @@ import (
 
 	"rmq/bench"
 	"rmq/bench/driver/wire"
+	"rmq/internal/run"
 	"rmq/results"
 )
 
@@ -123,6 +126,48 @@ func TestReplicas(t *testing.T) {
 		require.NotEmpty(t, r.Replication.Hops)
 		require.NotNil(t, r.Replication.MaxRatio())
 	}
+}
+
+// shaken is the driver with groups whose leader changes as soon as load has come.
+type shaken struct {
+	wire.Driver
+	g *run.Group
+}
+
+func (d shaken) Open(ctx context.Context, c bench.Config) (bench.Session, error) {
+	s, err := d.Driver.Open(ctx, c)
+	if err == nil {
+		d.g.Go("hand over", func(ctx context.Context) error {
+			for s.Counters().LogBytes == 0 {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(time.Millisecond):
+				}
+			}
+			return wire.HandOver(ctx, s)
+		})
+	}
+	return s, err
+}
+
+// Proves that load follows a group to its next leader within a part, that this is told, and that what was acknowledged
+// before and after is there.
+func TestLoadFollowsTheLeader(t *testing.T) {
+	g := run.New(t.Context(), "shaken")
+	p := plan(t, shaken{wire.Driver{BinDir: programs}, g}, results.Cell{Flush: "async", Topics: 2, Producers: 4, Window: 16, Rate: "max"})
+	p.Cells[0].Repl, p.Base.MaxBytes, p.Base.Duration = "raft", 0, 3*time.Second
+	st, err := bench.Run(t.Context(), p)
+	require.NoError(t, err)
+	require.NoError(t, g.Wait())
+	rs, err := st.Load()
+	require.NoError(t, err)
+	r := rs.Cells[0].Reps[0].Parts()[0]
+	require.True(t, r.Verify.OK(), "%+v", r.Verify)
+	at := slices.IndexFunc(r.Events, func(e results.Event) bool { return e.Kind == results.EventLeader })
+	require.GreaterOrEqual(t, at, 0, "%+v", r.Events)
+	require.Positive(t, r.Counts.Acked)
+	require.Less(t, r.Counts.FailedTotal(), int64(64*10), "only what was on its way fails: %v", r.Counts.Failed)
 }
 
 // Proves that a run against a cluster that is there leaves it as it was, and reads its messages back

@@ -1,0 +1,18 @@
+package wire
+
+import (
+	"context"
+
+	"rmq/bench"
+	"rmq/remoting/protocol"
+)
+
+// HandOver makes another member lead the group of a session.
+func HandOver(ctx context.Context, s bench.Session) error {
+	c := s.(*session).cluster.own
+	leader, err := c.Leader(ctx)
+	if err != nil {
+		return err
+	}
+	return Ask(ctx, c.client, leader.Addr, protocol.NewRequest(protocol.RequestTransferLeader), nil)
+}

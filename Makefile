@@ -82,7 +82,7 @@ crash-short: ## a few of each; what CI runs
 bench: ## the Go benchmarks, ready for benchstat
 	$(GO) test -run '^$$' -bench '$(BENCH)' -count $(COUNT) ./engine ./message ./namesrv
 
-bench-process: ## the real processes: cold start, memory idle and with 10,000 connections, pulling a backlog
+bench-process: ## the real processes: cold start, memory, pulling a backlog, a replica that catches up or idles
 	$(GO) test -run '^$$' -bench . -benchtime 3x -count $(COUNT) ./bench/driver/wire
 
 bench-compare: ## the benchmarks of REF=HEAD against the working tree, interleaved, through benchstat

@@ -14,7 +14,7 @@ import (
 // would, so that an election costs a measurement what it costs a user and no more.
 type lead struct {
 	addr  atomic.Value // string
-	route atomic.Int64 // counts the searches, from 1
+	route atomic.Int64 // counts the searches; 0: nobody is looked for
 	bad   atomic.Int64 // the newest route on which something failed
 	mu    sync.Mutex   // of searches
 }
@@ -25,7 +25,7 @@ func (l *lead) found(addr string) {
 }
 
 // lost says that something has failed on this route.
-func (l *lead) lost(route int64) bool { return l.bad.Load() >= route }
+func (l *lead) lost(route int64) bool { return route > 0 && l.bad.Load() >= route }
 
 // lose books a failure on a route.
 func (l *lead) lose(route int64) {

@@ -61,7 +61,7 @@ func (n *Node) raftConfig() *raft.Config {
 	c.LocalID = raft.ServerID(n.id.ID)
 	beat := n.heartbeat()
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = beat, beat, beat/2
-	c.CommitTimeout = 10 * time.Millisecond
+	c.CommitTimeout = 50 * time.Millisecond // at the latest then an idle follower hears what is committed
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true
 	c.NoLegacyTelemetry = true

@@ -18,7 +18,11 @@ func (n *Node) install(ctx context.Context, from hello, s *snapshotOffer) (snaps
 	if s.Term < term {
 		return snapshotReply{Term: term}, nil
 	}
-	err = n.restartRaft(func() error {
+	restart := n.restartRaft
+	if n.o.gates.off(freshInstance) {
+		restart = func(change func() error) error { return change() }
+	}
+	err = restart(func() error {
 		var l raft.Log
 		if err := n.logs.GetLog(s.Index, &l); err == nil && l.Term == s.IndexTerm {
 			return nil // it is here, and what follows will be compared as it comes

@@ -67,8 +67,9 @@ func (n *Node) raftConfig() *raft.Config {
 	c.NoLegacyTelemetry = true
 	c.NoSnapshotRestoreOnStart = true
 	c.ShutdownOnRemove = false
-	c.TrailingLogs = 1 << 62                               // the library's compaction never runs: retention is the engine's
-	c.SnapshotInterval, c.SnapshotThreshold = 1<<40, 1<<62 // ours, see snapshots
+	c.RestoreCommittedLogs = n.o.gates.off(replayCommitted) // the engine keeps what is committed, and the library hangs (hazard H5)
+	c.TrailingLogs = 1 << 62                                // the library's compaction never runs: retention is the engine's
+	c.SnapshotInterval, c.SnapshotThreshold = 1<<40, 1<<62  // ours, see snapshots
 	c.Logger = newBridge(n.o.Logger)
 	n.mu.Lock()
 	if n.patient {

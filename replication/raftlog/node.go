@@ -59,7 +59,7 @@ type Options struct {
 	// not by a sync of their own: those that change all the time. nil: none.
 	Gated func(name string) bool
 	// GatesOff switches guards off, for tests that show what they are for: follower, leader, inline, truncate,
-	// snapshot, clamp, pipeline, transfer.
+	// snapshot, clamp, pipeline, replay, install, transfer.
 	GatesOff []string
 	// Fatal hears of what the node cannot go on after: the process should end. nil: it is only logged.
 	Fatal func(error)

@@ -107,4 +107,4 @@ clean: ## remove what was built
 clean-tree:
 	@[ -z "$$(git status --porcelain)" ] || { echo "the working tree is not clean:"; git status --short; exit 1; }
 
-ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short drills-short interop-store interop-short clean-tree ## what CI runs after the tests
+ci: fmt-check vet tidy-check generate lint race fuzz-smoke crash-short drills-short robust-short interop-store interop-short clean-tree ## what CI runs after the tests

@@ -36,7 +36,7 @@ func (m *replicatedMeta) save(name string, doc []byte) (shared bool, err error) 
 		}
 		switch {
 		case err != nil && !m.b.serving.Load(): // nobody waits for it any more, and the others have what was acked
-			m.b.log.Warn("a last save of a table did not reach the other nodes", "table", name, "err", err)
+			m.b.log.Warn("a table is saved on this node alone: the other nodes get it when they follow", "table", name, "err", err)
 			err = nil
 		case err != nil && !stored(err):
 			return false, err

@@ -24,6 +24,14 @@ type Epoch struct {
 	Epoch int64  `json:"epoch"`
 	Start int64  `json:"start"` // position in the log
 	By    string `json:"by"`    // who led: two masters may draw one number
+	// Run tells this reign from one of the same master with the same number and start, which it has forgotten: the
+	// directory was replaced by an older copy. "" if it is not known.
+	Run string `json:"run,omitempty"`
+}
+
+// is says whether two are one reign.
+func (e Epoch) is(o Epoch) bool {
+	return e.Epoch == o.Epoch && e.Start == o.Start && e.By == o.By && (e.Run == o.Run || e.Run == "" || o.Run == "")
 }
 
 // PromotionStep is the distance of the epochs of promotions.
@@ -81,18 +89,26 @@ func (es Epochs) upTo(end int64) Epochs {
 	return es[:n:n]
 }
 
-// add is the history with one more reign. Reigns that began where this one does have left nothing.
+// sameStart is how many reigns that began at one position are kept.
+const sameStart = 8
+
+// add is the history with one more reign. Reigns that began where this one does have left nothing here, but perhaps
+// on a slave, if this node has lost it: the last ones are kept, so that it is known whose those bytes are.
 func (es Epochs) add(e Epoch) Epochs {
 	n := len(es)
-	for n > 0 && es[n-1].Start >= e.Start {
+	for n > 0 && es[n-1].Start > e.Start {
 		n--
 	}
-	return append(slices.Clone(es[:n]), e)
+	first := n
+	for first > 0 && es[first-1].Start == e.Start {
+		first--
+	}
+	return append(append(slices.Clone(es[:first]), es[max(first, n-sameStart+1):n]...), e)
 }
 
 // prune forgets reigns that ended before low.
 func (es Epochs) prune(low int64) Epochs {
-	for len(es) > 1 && es[1].Start <= low {
+	for len(es) > 1 && es[1].Start <= low && es[0].Start < low {
 		es = es[1:]
 	}
 	return es
@@ -120,7 +136,7 @@ func meet(a Epochs, aEnd int64, b Epochs, bEnd int64) (pos int64) {
 	}
 	i, j := len(a)-1, -1
 	for ; j < 0; i-- {
-		j = slices.Index(b, a[i])
+		j = slices.IndexFunc(b, a[i].is)
 	}
 	return min(end(a, i+1, aEnd), end(b, j, bEnd))
 }

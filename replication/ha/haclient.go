@@ -172,7 +172,7 @@ func (s *Service) obey(ctx context.Context, c *peerConn, me Hello, w Welcome, gr
 	case want.Ahead && w.Do == StepPull:
 		return s.giveBack(c, w.Pos)
 	case want.Refuse != "":
-		return errors.New(want.Refuse)
+		return errors.New(want.refusal())
 	case want.Demote:
 		return errStale
 	case want.Do != w.Do || want.Pos != w.Pos:
@@ -257,7 +257,8 @@ type HAClient struct {
 	c       *peerConn
 	group   uint64
 	epoch   int64 // of the master
-	durable bool  // acks count once synced
+	epochs  Epochs
+	durable bool // acks count once synced
 
 	unacked int // of the reader
 	meta    atomic.Int64
@@ -265,7 +266,7 @@ type HAClient struct {
 
 // stream takes what the master sends until the connection ends.
 func (s *Service) stream(ctx context.Context, c *peerConn, w Welcome) error {
-	hc := &HAClient{s: s, c: c, group: s.transfer.group.Load(), epoch: w.Epochs.Last(), durable: w.Durable}
+	hc := &HAClient{s: s, c: c, group: s.transfer.group.Load(), epoch: w.Epochs.Last(), epochs: w.Epochs, durable: w.Durable}
 	c.limit = FrameMeta.maxBody()
 	g := run.New(ctx, "ha/follow")
 	defer func() {
@@ -349,7 +350,7 @@ func (hc *HAClient) apply(ctx context.Context, h Header, body []byte) error {
 			err = fmt.Errorf("bytes of epoch %d, this log is in %d: %w", h.Epoch, last, errStale)
 		} else {
 			rec := s.rec
-			rec.Epochs = rec.Epochs.add(Epoch{Epoch: h.Epoch, Start: h.Pos, By: s.mID})
+			rec.Epochs = rec.Epochs.add(hc.reign(h))
 			err = s.saveLocked(rec)
 		}
 	}
@@ -367,6 +368,16 @@ func (hc *HAClient) apply(ctx context.Context, h Header, body []byte) error {
 	}
 	s.SetConfirm(min(h.Confirm, s.Written()))
 	return nil
+}
+
+// reign is the one in which the bytes of a frame, the first of theirs here, were written.
+func (hc *HAClient) reign(h Header) Epoch {
+	for _, e := range hc.epochs {
+		if e.Epoch == h.Epoch && e.Start == h.Pos {
+			return e
+		}
+	}
+	return Epoch{Epoch: h.Epoch, Start: h.Pos, By: hc.s.mID}
 }
 
 // ack tells the master how far this log has come.

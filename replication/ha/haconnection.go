@@ -132,10 +132,13 @@ func (s *Service) meet(ctx context.Context, c *peerConn, h Header, peer side) er
 		if err := s.demote(peer.Epochs.Last(), peer.Leader, peer.LeaderClient); err != nil {
 			return err
 		}
+		if peer.Epochs.newest().By == me.ID {
+			s.forgotReign(me, peer)
+		}
 		w.Do = StepNone
 		return c.writeJSON(FrameWelcome, w)
 	case h.Type == FrameAnnounce && role != replication.Follower:
-		got.Refuse = fmt.Sprintf("%s announces epoch %d, %s leads in epoch %d: two masters of one name; make one of them a slave", peer.ID, peer.Epochs.Last(), me.ID, me.Epochs.Last())
+		got = refuse("make one of them a slave", "%s announces epoch %d, %s leads in epoch %d: two masters of one name", peer.ID, peer.Epochs.Last(), me.ID, me.Epochs.Last())
 	case h.Type == FrameAnnounce:
 		if peer.Epochs.Last() >= me.Epochs.Last() {
 			s.Follow(peer.Leader, peer.LeaderClient)
@@ -146,7 +149,7 @@ func (s *Service) meet(ctx context.Context, c *peerConn, h Header, peer side) er
 		w.Do = StepRedirect
 		return c.writeJSON(FrameWelcome, w)
 	case got.Ahead && role == replication.Leader:
-		got.Refuse = fmt.Sprintf("%s holds the log up to %d, %s, its master in the same epoch %d, up to %d: the master has lost what comes behind; it is not cut from the slave. Promote the slave",
+		got = refuse(aheadFix(me, peer), "%s holds the log up to %d, %s, its master in the same epoch %d, up to %d: the master has lost what comes behind, and it is not cut from the slave",
 			peer.ID, peer.End, me.ID, me.Epochs.Last(), me.End)
 	}
 	if got.Refuse == "" && got.Do == StepStream && peer.CheckLen > 0 {
@@ -156,14 +159,15 @@ func (s *Service) meet(ctx context.Context, c *peerConn, h Header, peer side) er
 				return err
 			}
 			if sum != peer.CheckCRC {
-				got.Refuse = fmt.Sprintf("the logs of %s and %s differ before %d though their epochs agree: one is not a copy of the other; move the slave's directory away to fill it from the master",
-					peer.ID, me.ID, peer.End)
+				got = refuse(whoseCopy(me, peer), "the logs of %s and %s differ before %d though their epochs agree: one is not a copy of the other", peer.ID, me.ID, peer.End)
 			}
 		}
 	}
 	if got.Refuse != "" {
-		s.audit(c.conn.RemoteAddr(), peer.ID, got.Refuse, "as said")
-		c.refuse(got.Refuse)
+		if s.news(peer.ID + got.Refuse) {
+			s.audit(c.conn.RemoteAddr(), peer.ID, got.Refuse, got.Fix)
+		}
+		c.refuse(got.refusal())
 		return nil
 	}
 	if role == replication.ReadOnly {
@@ -173,6 +177,17 @@ func (s *Service) meet(ctx context.Context, c *peerConn, h Header, peer side) er
 		return err
 	}
 	return s.replicate(ctx, c, peer, w.Pos)
+}
+
+// forgotReign says that this node, which has just stopped leading, has led in an epoch that only peer knows of.
+func (s *Service) forgotReign(me, peer side) {
+	what := fmt.Sprintf("%s holds the log up to %d, in epoch %d in which %s led and of which it knows nothing: an older copy of its directory was put back, and it takes no messages", peer.ID, peer.End, peer.Epochs.Last(), me.ID)
+	fix := fmt.Sprintf("promote %s (mqadmin promote -b %s): this node follows it then", peer.ID, peer.Client)
+	s.mu.Lock()
+	s.why = what + ": " + fix
+	s.mu.Unlock()
+	s.audit(nil, peer.ID, what, fix)
+	s.changed()
 }
 
 // replicate streams to a slave from pos on, and takes its acks, until the connection ends.

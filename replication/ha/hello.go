@@ -3,6 +3,7 @@ package ha
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 )
 
 // Hello is what a node says of itself when it dials another.
@@ -90,12 +91,43 @@ type outcome struct {
 	Do     Step
 	Pos    int64
 	Demote bool   // the master is none any more: the other knows a newer epoch
-	Refuse string // why they do not belong together, and what to do
+	Refuse string // why they do not belong together
+	Fix    string // and what to do
 	Ahead  bool   // the slave holds more than the master in the master's own epoch
 }
 
-func refuse(format string, args ...any) outcome {
-	return outcome{Refuse: fmt.Sprintf(format, args...)}
+func refuse(fix, format string, args ...any) outcome {
+	return outcome{Refuse: fmt.Sprintf(format, args...), Fix: fix}
+}
+
+// refusal is what the other side is told.
+func (o *outcome) refusal() string {
+	if o.Refuse == "" {
+		return ""
+	}
+	return o.Refuse + ": " + o.Fix
+}
+
+// whoseCopy is what to do when two logs are not one: nobody but the operator knows which has the messages.
+func whoseCopy(m, s side) string {
+	return fmt.Sprintf("if %s has the messages, move the directory of %s away and start it empty: it is filled; if %s came back with an empty or older directory, end it, promote %s (mqadmin promote -b %s), and start %s empty as its slave",
+		m.ID, s.ID, m.ID, s.ID, s.Client, m.ID)
+}
+
+// forgot says whether slave s holds bytes behind pos, where the logs part, of a reign of m itself that m does not know,
+// though nobody else has led since.
+func forgot(m, s side, pos int64) bool {
+	last := s.Epochs.newest()
+	if pos >= s.End || last.Start >= s.End || last.By != m.ID || slices.ContainsFunc(m.Epochs, last.is) {
+		return false
+	}
+	return !slices.ContainsFunc(m.Epochs, func(e Epoch) bool { return e.Start >= pos && e.By != m.ID })
+}
+
+// aheadFix is what to do when the slave s of m holds what m has lost.
+func aheadFix(m, s side) string {
+	return fmt.Sprintf("end %s, promote %s (mqadmin promote -b %s), and start %s again: it follows, and takes what it lacks; or, to give up what only the slave has, move the directory of %s away and start it empty",
+		m.ID, s.ID, s.Client, m.ID, s.ID)
 }
 
 // decide says how slave s goes on with master m. It knows nothing of bytes: whether the logs agree
@@ -103,14 +135,14 @@ func refuse(format string, args ...any) outcome {
 func decide(m, s side) outcome {
 	switch {
 	case m.Cluster != s.Cluster:
-		return refuse("%s is of cluster %q, %s of %q: check brokerClusterName, brokerName and haMasterAddress", s.ID, s.Cluster, m.ID, m.Cluster)
+		return refuse("check brokerClusterName, brokerName and haMasterAddress", "%s is of cluster %q, %s of %q", s.ID, s.Cluster, m.ID, m.Cluster)
 	case m.SegmentBytes != s.SegmentBytes:
-		return refuse("%s has segments of %d bytes, %s of %d: give both the same mappedFileSizeCommitLog; a directory keeps the one it was made with",
+		return refuse("give both the same mappedFileSizeCommitLog; a directory keeps the one it was made with", "%s has segments of %d bytes, %s of %d",
 			s.ID, s.SegmentBytes, m.ID, m.SegmentBytes)
 	case m.ID == s.ID:
-		return refuse("both sides are %s: give each broker of a name a brokerId or address of its own", m.ID)
+		return refuse("give each broker of a name a brokerId or address of its own", "both sides are %s", m.ID)
 	case m.Group != s.Group && m.Group != 0 && s.Group != 0:
-		return refuse("%s holds the log of group %016x, %s that of %016x: it is not a copy of this log; move its directory away to fill it from the master",
+		return refuse(whoseCopy(m, s), "%s holds the log of group %016x, %s that of %016x, which is another one",
 			s.ID, s.Group, m.ID, m.Group)
 	case s.Epochs.Last() > m.Epochs.Last():
 		return outcome{Demote: true}
@@ -121,13 +153,16 @@ func decide(m, s side) outcome {
 	}
 	pos := meet(m.Epochs, m.End, s.Epochs, s.End)
 	switch {
-	case m.empty() && m.Group == s.Group && m.Min == s.Min && s.Epochs.newest() == m.Epochs.newest():
+	case m.empty() && m.Group == s.Group && m.Min == s.Min && s.Epochs.newest().is(m.Epochs.newest()):
 		return outcome{Ahead: true, Pos: m.Min} // the master has lost all of it
 	case pos < s.Min, pos == s.Min && (m.Group == 0 || m.Group != s.Group):
-		return refuse("the log of %s (%d to %d, newest epoch %d) has nothing in common with that of %s (%d to %d, epoch %d): it is of another master or a backup that is too old; move its directory away to fill it from the master",
+		return refuse(whoseCopy(m, s), "the log of %s (%d to %d, newest epoch %d) has nothing in common with that of %s (%d to %d, epoch %d)",
 			s.ID, s.Min, s.End, s.Epochs.Last(), m.ID, m.Min, m.End, m.Epochs.Last())
-	case pos < s.End && pos == m.End && s.Epochs.newest() == m.Epochs.newest():
+	case pos < s.End && pos == m.End && s.Epochs.newest().is(m.Epochs.newest()):
 		return outcome{Ahead: true, Pos: pos}
+	case forgot(m, s, pos):
+		return refuse(aheadFix(m, s), "%s holds the log up to %d, in epoch %d in which %s led and of which it knows nothing: an older copy of the directory of %s was put back, and what comes behind %d is not cut from the slave",
+			s.ID, s.End, s.Epochs.Last(), m.ID, m.ID, pos)
 	case pos < m.Min:
 		return outcome{Do: StepRestart, Pos: m.Min}
 	case pos < s.End:

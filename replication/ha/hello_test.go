@@ -52,7 +52,7 @@ func TestMeetings(t *testing.T) {
 		got := decide(scriptSide(t, "id=master "+m), scriptSide(t, "id=slave "+s))
 		switch {
 		case got.Refuse != "":
-			return "refuse: " + got.Refuse + "\n"
+			return "refuse: " + got.refusal() + "\n"
 		case got.Demote:
 			return "demote\n"
 		case got.Ahead:
@@ -124,4 +124,32 @@ func TestHelloRefused(t *testing.T) {
 	require.NoError(t, err)
 	_, err = parseWelcome([]byte(`{"id":"a","pos":-1}`))
 	require.Error(t, err)
+}
+
+// Proves that a master which was put back to an older copy of itself, and has led since under numbers that it used
+// before, cuts nothing from its slave; and that a reign of before a promotion is a tail as ever.
+func TestForgottenReign(t *testing.T) {
+	first := Epoch{Epoch: 1, Start: 0, By: "m", Run: "a"}
+	slave := side{Hello: Hello{ID: "s", Client: "s:1", End: 500, Epochs: Epochs{first, {Epoch: 2, Start: 100, By: "m", Run: "b"}}}, Group: 7}
+	for _, since := range []Epochs{
+		{{Epoch: 2, Start: 100, By: "m", Run: "c"}},
+		{{Epoch: 2, Start: 100, By: "m", Run: "c"}, {Epoch: 3, Start: 100, By: "m", Run: "d"}},
+		{{Epoch: 4, Start: 150, By: "m", Run: "e"}},
+	} {
+		m := side{Hello: Hello{ID: "m", End: 200, Epochs: append(Epochs{first}, since...)}, Group: 7}
+		got := decide(m, slave)
+		require.Contains(t, got.refusal(), "an older copy of the directory of m was put back")
+		require.Contains(t, got.refusal(), "mqadmin promote -b s:1")
+	}
+	promoted := Epoch{Epoch: PromotionStep, Start: 90, By: "other"}
+	m := side{Hello: Hello{ID: "m", End: 200, Epochs: Epochs{first, promoted, {Epoch: 2 * PromotionStep, Start: 150, By: "m", Run: "f"}}}, Group: 7}
+	require.Equal(t, outcome{Do: StepTruncate, Pos: 90}, decide(m, slave))
+
+	// Whoever loses the whole of a reign in a power cut still knows of it: what only the slave has is a tail.
+	m.Epochs = Epochs{first, slave.Epochs[1]}.add(Epoch{Epoch: 3, Start: 100, By: "m", Run: "g"})
+	require.Equal(t, outcome{Do: StepTruncate, Pos: 100}, decide(m, slave))
+	for i := range int64(20) {
+		m.Epochs = m.Epochs.add(Epoch{Epoch: 4 + i, Start: 100, By: "m"})
+	}
+	require.Len(t, m.Epochs, 1+sameStart)
 }

@@ -49,7 +49,8 @@ type Service struct {
 	mTold    bool   // it has told mClient itself
 	mID      string
 	why      string
-	reported map[string]bool // read-only: who has been heard
+	reported map[string]bool      // read-only: who has been heard
+	told     map[string]time.Time // refusals that were logged
 	conns    map[*peerConn]struct{}
 	lastSeen lastSeen
 	closed   bool
@@ -198,7 +199,7 @@ func (s *Service) leadLocked(promoted bool) error {
 		rec.Group = newGroup()
 	}
 	end := s.Appended()
-	rec.Epochs = rec.Epochs.add(Epoch{Epoch: rec.Epochs.next(promoted), Start: end, By: s.o.ID}).prune(s.Min())
+	rec.Epochs = rec.Epochs.add(Epoch{Epoch: rec.Epochs.next(promoted), Start: end, By: s.o.ID, Run: s.incarnation}).prune(s.Min())
 	if promoted {
 		rec.Replicas = nil
 		rec.Role, rec.Mode = roleLeader, s.mode.String()
@@ -541,6 +542,24 @@ func (s *Service) checksum(from, to int64) (sum uint32, err error) {
 		r.Release()
 	}
 	return sum, nil
+}
+
+// refusalPause is how long the same refusal is not logged again: who was refused comes again every second.
+const refusalPause = time.Minute
+
+// news says whether a refusal has not been logged for a while.
+func (s *Service) news(why string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if last, ok := s.told[why]; ok && now.Sub(last) < refusalPause {
+		return false
+	}
+	if s.told == nil || len(s.told) >= 64 {
+		s.told = map[string]time.Time{}
+	}
+	s.told[why] = now
+	return true
 }
 
 // audit notes a peer that does not belong here, or does what no peer of ours would: one line with who,

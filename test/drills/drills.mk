@@ -24,8 +24,8 @@ robust: build build-faults ## the fault matrix, RMQ_N=5 runs a cell, goes on whe
 	RMQ_N=$${RMQ_N:-5} RMQ_RESULTS=$(CURDIR)/test/robust/results $(DRILLS) -v -timeout 180m -run '^TestMatrix' ./test/drills; rc=$$?; $(GO) generate ./test/robust; exit $$rc
 	RMQ_ROUNDS=$${RMQ_ROUNDS:-30} $(DRILLS) -v -timeout 30m -run '^TestRobust' ./test/drills
 
-robust-short: build build-faults ## a few cells of the fault matrix, once each
-	$(DRILLS) -timeout 5m -run '^TestMatrix' ./test/drills
+robust-short: build build-faults ## a few cells of the fault matrix, once each; what CI runs
+	$(DRILLS) -timeout 10m -run '^TestMatrix' ./test/drills
 
 robust-cell: build build-faults ## one cell: RMQ_CELLS=F01 RMQ_MODES=rS RMQ_KEY=...
 	RMQ_CELLS=$(RMQ_CELLS) RMQ_MODES=$(RMQ_MODES) RMQ_KEY=$(RMQ_KEY) $(DRILLS) -v -timeout 60m -run '^TestMatrix' ./test/drills
@@ -33,4 +33,4 @@ robust-cell: build build-faults ## one cell: RMQ_CELLS=F01 RMQ_MODES=rS RMQ_KEY=
 drills-short: build ## a few rounds of the drills, and of kills under load; what CI runs
 	go vet -tags drills ./test/drills
 	go vet -tags faults ./cmd/mqbroker
-	RMQ_ROUNDS=3 $(DRILLS) -timeout 5m -run '^Test(DrillSingle|DrillTwoMasters|DrillGroup|DrillLeaderKilled|Robust)' ./test/drills
+	RMQ_ROUNDS=3 $(DRILLS) -timeout 10m -run '^Test(DrillSingle|DrillTwoMasters|DrillGroup|DrillLeaderKilled|Robust)' ./test/drills

@@ -193,8 +193,16 @@ func (e *epoch) fill(ctx context.Context) error {
 		return nil
 	}
 	e.r.o.say("writing %s of log", results.FormatSize(e.r.o.Log))
-	_, _, err := e.flood(ctx, inFlight, size, func(acked int64) bool { return acked*size >= e.r.o.Log })
-	return err
+	left := e.r.o.Log / size
+	for end := time.Now().Add(patience); ; sleep(ctx, 100*time.Millisecond) {
+		acked, _, err := e.flood(ctx, inFlight, size, func(acked int64) bool { return acked >= left })
+		if left -= acked; left <= 0 {
+			return nil
+		}
+		if ctx.Err() != nil || err == nil || time.Now().After(end) {
+			return err // not only a change of who leads
+		}
+	}
 }
 
 // calibrate finds out what the cluster takes at most under the conditions of the trials, and what the load is to be.

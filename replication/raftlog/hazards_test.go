@@ -363,8 +363,7 @@ func TestStuckTransfer(t *testing.T) {
 			c.send("t", 0, "first")
 			n := c.leader()
 			old := n.instance.Load()
-			state := reflect.ValueOf(old.raft).Elem().FieldByName("leaderState").FieldByName("leadershipTransferInProgress")
-			atomic.StoreInt32((*int32)(unsafe.Pointer(state.UnsafeAddr())), 1) // as the library's defect leaves it
+			atomic.StoreInt32(transferring(old), 1) // as the library's defect leaves it
 			_, err := n.Append(t.Context(), record("t", 0, nil))
 			require.ErrorIs(t, err, replication.ErrNotLeader)
 			n.unstick(n.prop.current())
@@ -376,9 +375,51 @@ func TestStuckTransfer(t *testing.T) {
 			time.Sleep(4 * n.o.HeartbeatTimeout)
 			_, err = n.Append(t.Context(), record("t", 0, nil))
 			require.ErrorIs(t, err, replication.ErrNotLeader)
-			atomic.StoreInt32((*int32)(unsafe.Pointer(state.UnsafeAddr())), 0)
+			atomic.StoreInt32(transferring(old), 0)
 		})
 	}
+}
+
+// transferring is where the library notes that leadership is being handed over.
+func transferring(in *instance) *int32 {
+	state := reflect.ValueOf(in.raft).Elem().FieldByName("leaderState").FieldByName("leadershipTransferInProgress")
+	return (*int32)(unsafe.Pointer(state.UnsafeAddr()))
+}
+
+// Hazard H7 again: proves that a node which is elected before the library has seen the end of its last hand-over takes
+// office once it has, and that it is started anew if the library never does.
+func TestElectedAfterTransfer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, engine.AsyncFlush, 1)
+	c.adapt = func(_ string, o *Options) { o.HeartbeatTimeout = time.Second }
+	c.startAll()
+	c.send("t", 0, "first")
+	n := c.leader()
+	in := n.instance.Load()
+	term := in.raft.CurrentTerm()
+	atomic.StoreInt32(transferring(in), 1)
+	settled := make(chan error, 1)
+	begin := func() {
+		n.group.Go("settle in", func(ctx context.Context) error {
+			settled <- n.settleIn(ctx, in, term)
+			return nil
+		})
+	}
+	begin()
+	select {
+	case err := <-settled:
+		t.Fatal("given up at once: ", err)
+	case <-time.After(moment):
+	}
+	atomic.StoreInt32(transferring(in), 0)
+	require.NoError(t, <-settled)
+	require.Same(t, in, n.instance.Load())
+
+	atomic.StoreInt32(transferring(in), 1)
+	begin()
+	require.ErrorIs(t, <-settled, raft.ErrLeadershipTransferInProgress)
+	require.Eventually(t, func() bool { now := n.instance.Load(); return now != nil && now != in }, patience, time.Millisecond)
+	c.send("t", 0, "second")
 }
 
 // Proves that strangers, nodes of other groups and nodes with other constants are refused with a line that

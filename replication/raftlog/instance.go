@@ -204,7 +204,8 @@ func (n *Node) roles(ctx context.Context) error {
 // included, so that it serves what its predecessor has promised.
 func (n *Node) takeOffice(ctx context.Context, in *instance) {
 	term := in.raft.CurrentTerm()
-	if err := in.do(func(r *raft.Raft) raft.Future { return r.Barrier(0) }); err != nil || ctx.Err() != nil {
+	err := n.settleIn(ctx, in, term)
+	if err != nil || ctx.Err() != nil {
 		n.o.Logger.Info("elected, but not for long", "term", term, "error", err)
 		return
 	}
@@ -215,6 +216,26 @@ func (n *Node) takeOffice(ctx context.Context, in *instance) {
 	n.o.Logger.Info("this node leads", "group", n.o.Group, "id", n.id.ID, "term", term)
 	if in.raft.State() != raft.Leader { // lost meanwhile: roles has heard of it, or will
 		n.poke()
+	}
+}
+
+// settleIn waits until a leader has applied all that came before it. When the last one to lead here has handed over, the
+// library may not have noticed the end of that, and refuses to apply: for a moment, or for good (hazard H7).
+func (n *Node) settleIn(ctx context.Context, in *instance, term uint64) error {
+	for end := time.Now().Add(2 * n.heartbeat()); ; {
+		err := in.do(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
+		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) || in.raft.State() != raft.Leader || in.raft.CurrentTerm() != term {
+			return err
+		}
+		if time.Now().After(end) {
+			n.restartStuck()
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(time.Millisecond):
+		}
 	}
 }
 

@@ -264,10 +264,20 @@ func (n *Node) unstick(t *tenure) {
 		case <-time.After(2 * n.heartbeat()):
 		}
 		err := t.in.do(func(r *raft.Raft) raft.Future { return r.Barrier(0) })
-		if !errors.Is(err, raft.ErrLeadershipTransferInProgress) || n.o.gates.off(restartStuck) {
-			return nil
+		if errors.Is(err, raft.ErrLeadershipTransferInProgress) {
+			n.restartStuck()
 		}
-		n.o.Logger.Warn("raft still refuses to apply after a transfer that has failed: it is started anew")
+		return nil
+	})
+}
+
+// restartStuck replaces an instance that refuses to apply though no transfer is under way.
+func (n *Node) restartStuck() {
+	if n.o.gates.off(restartStuck) {
+		return
+	}
+	n.group.Go("start raft anew", func(ctx context.Context) error {
+		n.o.Logger.Warn("raft still refuses to apply after a transfer that has ended: it is started anew")
 		if err := n.restartRaft(nil); err != nil && ctx.Err() == nil {
 			n.fatal(err)
 		}

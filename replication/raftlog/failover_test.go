@@ -77,6 +77,49 @@ func TestTakeOverSlowVote(t *testing.T) {
 	c.same()
 }
 
+// Proves that a node answers for no term that its disk does not have, whether it votes in it or not, and stores nothing of it.
+func TestTermBeforeAnswer(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, engine.SyncFlush, 3)
+	c.startAll()
+	c.send("t", 0, "0")
+	c.caughtUp()
+	c.heartbeats(patience)
+	lead, f := c.leader(), c.followers()[0]
+	p := lead.net.peer(raft.ServerID(f.id.ID), raft.ServerAddress(c.peers[f.o.SelfID]))
+	g := vfs.NewGate()
+	t.Cleanup(g.Open)
+	c.fault[f.o.SelfID].Add(vfs.Rule{Op: vfs.OpSync, Match: "*/" + voteName, Stall: g})
+	ask := voteRequest{Term: f.instance.Load().raft.CurrentTerm() + 5, Transfer: true} // of a candidate with an empty log
+	var reply voteReply
+	require.Error(t, p.askWithin(moment, kindVote, ask, &reply))
+	require.Equal(t, ask.Term, f.instance.Load().raft.CurrentTerm())
+	end := f.Appended()
+	stored := make(chan error, 1)
+	f.group.Go("store", func(context.Context) error {
+		_, err := f.logs.LastIndex()
+		if err == nil {
+			err = timedLog{f.logs, f.votes, &f.hops.Append}.StoreLogs(nil)
+		}
+		stored <- err
+		return nil
+	})
+	select {
+	case <-stored:
+		t.Fatal("stored before the term")
+	case <-time.After(moment):
+	}
+	require.Equal(t, end, f.Appended())
+	g.Open()
+	require.NoError(t, <-stored)
+	require.NoError(t, p.askWithin(patience, kindVote, ask, &reply))
+	require.Equal(t, voteReply{Term: ask.Term}, reply)
+	again := openStableAt(t, c.disks[f.o.SelfID].CrashImage(1), f.o.dir()+"/rmq/raft")
+	term, _ := again.last()
+	require.Equal(t, ask.Term, term)
+	require.NoError(t, again.Close())
+}
+
 // Proves in which order survivors campaign, whatever each of them has heard of the other: never two within half a stagger.
 func TestTakeOverQueue(t *testing.T) {
 	t.Parallel()

@@ -79,15 +79,22 @@ func (n *Node) raftConfig() *raft.Config {
 	return c
 }
 
-// timedLog is the log as the library writes it.
+// timedLog is the log as the library writes it: entries of a term follow the term.
 type timedLog struct {
 	*LogStore
-	took *replication.HopTimer
+	votes *StableStore
+	took  *replication.HopTimer
 }
+
+// StoreLog implements raft.LogStore.
+func (l timedLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
 
 // StoreLogs implements raft.LogStore.
 func (l timedLog) StoreLogs(logs []*raft.Log) error {
 	began := time.Now()
+	if err := l.votes.Settle(); err != nil {
+		return err
+	}
 	err := l.LogStore.StoreLogs(logs)
 	l.took.Add(time.Since(began))
 	return err
@@ -100,7 +107,7 @@ func (n *Node) startRaft() error {
 	}
 	n.snaps.Serve(false)
 	in := &instance{t: n.net.attach(), seen: make(chan raft.Observation, 64)}
-	r, err := raft.NewRaft(n.raftConfig(), n.fsm, timedLog{n.logs, &n.hops.Append}, n.votes, n.snaps, in.t)
+	r, err := raft.NewRaft(n.raftConfig(), n.fsm, timedLog{n.logs, n.votes, &n.hops.Append}, n.votes, n.snaps, in.t)
 	if err != nil {
 		return errors.Join(fmt.Errorf("start raft: %w", err), in.t.Close())
 	}

@@ -304,7 +304,7 @@ func (n *Node) bootstrap(mine sight, others map[string]*sight) (bool, error) {
 		sortServers(c.Servers)
 		conf := n.raftConfig()
 		conf.LocalID = raft.ServerID(memberID(n.o.SelfID, 1))
-		if err := raft.BootstrapCluster(conf, n.logs, n.votes, n.snaps, nil, c); err != nil {
+		if err := raft.BootstrapCluster(conf, timedLog{n.logs, n.votes, &n.hops.Append}, n.votes, n.snaps, nil, c); err != nil {
 			return false, fmt.Errorf("start group %s: %w", n.o.Group, err)
 		}
 	}

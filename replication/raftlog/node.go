@@ -328,7 +328,7 @@ func (n *Node) listen(ctx context.Context) error {
 	n.net = newNetwork(netOptions{
 		Group: n.o.Group, Name: n.o.SelfID, Addr: addr, Client: n.o.Client,
 		SegmentBytes: n.Store.Options().SegmentBytes, Format: frameVersion, Log: logFrames{n.logs},
-		Listener: n.o.Listener, Dial: n.o.Dial, Logger: n.o.Logger, Handle: n.handle, Lost: n.lostPeer,
+		Listener: n.o.Listener, Dial: n.o.Dial, Logger: n.o.Logger, Handle: n.handle, Settle: n.votes.Settle, Lost: n.lostPeer,
 		gates: n.o.gates, hops: &n.hops,
 	})
 	n.net.setID(n.id.ID)

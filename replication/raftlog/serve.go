@@ -281,6 +281,9 @@ func (n *network) settle(ctx context.Context, q *held, b []byte) ([]byte, error)
 	if !ok {
 		return b, fmt.Errorf("BUG: an append is answered by %T", r)
 	}
+	if err := n.o.Settle(); err != nil {
+		return b, err
+	}
 	stored := time.Now()
 	if resp.Success && q.last > 0 && !n.o.gates.off(gateFollower) {
 		if err := n.o.Log.WaitDurable(ctx, q.last); err != nil {
@@ -368,6 +371,9 @@ func (n *network) heartbeat(body []byte, h hello) ([]byte, error) {
 		if !ok {
 			return nil, fmt.Errorf("BUG: a heartbeat is answered by %T", r.Response)
 		}
+		if err := n.o.Settle(); err != nil {
+			return nil, err
+		}
 		return n.response(resp).append(nil), nil
 	default: // shut down: it does not answer
 		return nil, errNotReady
@@ -410,6 +416,9 @@ func (n *network) handle(ctx context.Context, k kind, body []byte, h hello) ([]b
 		return nil, err
 	}
 	r, err := t.await(ctx, ch)
+	if err == nil && k != kindTimeoutNow { // whose answer tells no term
+		err = n.o.Settle()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -23,6 +23,10 @@ import (
 // which somebody else may have won. So the first call is only remembered, and the second makes both
 // durable at once.
 //
+// A new term alone is remembered too, until it is voted in or [StableStore.Settle] is called: a vote costs one sync and
+// not two. So whoever answers for this node, or stores entries, settles before. To ask for votes promises nothing: a
+// candidate that forgets that it has asked has counted no vote, its own is on disk before any is.
+//
 // The file has two slots of 512 bytes, written in turn, so that a torn write leaves the one before:
 //
 //	0     4        12             20             28      30
@@ -36,6 +40,7 @@ type StableStore struct {
 	f      vfs.File
 	rec    voteRecord
 	known  atomic.Pointer[voteRecord] // rec, for those who must not wait for the disk
+	ahead  atomic.Bool                // rec has a term that the disk does not have
 	staged uint64                     // LastVoteTerm that waits for its candidate
 	failed error                      // a failed sync proves nothing about later ones
 }
@@ -151,11 +156,25 @@ func (s *StableStore) write(rec voteRecord) error {
 	}
 	s.rec = rec
 	s.known.Store(&rec)
+	s.ahead.Store(false)
 	return nil
 }
 
-// last are the newest term and the newest one in which this node has voted that are on disk. It does not wait for a vote
-// that is being written.
+// Settle returns when the term is on disk.
+func (s *StableStore) Settle() error {
+	if !s.ahead.Load() {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ahead.Load() {
+		return nil
+	}
+	return s.write(s.rec)
+}
+
+// last are the newest term, and the newest one in which this node has voted. It does not wait for a vote that is being
+// written.
 func (s *StableStore) last() (term, voted uint64) {
 	rec := s.known.Load()
 	return rec.term, rec.voteTerm
@@ -183,7 +202,7 @@ func (s *StableStore) Get(key []byte) ([]byte, error) {
 	return []byte(s.rec.candidate), nil
 }
 
-// SetUint64 implements raft.StableStore: CurrentTerm is durable on return, LastVoteTerm once its
+// SetUint64 implements raft.StableStore: CurrentTerm is durable once Settle or Set has returned, LastVoteTerm once its
 // candidate has been set.
 func (s *StableStore) SetUint64(key []byte, val uint64) error {
 	s.mu.Lock()
@@ -193,9 +212,15 @@ func (s *StableStore) SetUint64(key []byte, val uint64) error {
 		s.staged = val
 		return nil
 	case keyCurrentTerm:
+		if s.failed != nil {
+			return s.failed
+		}
 		rec := s.rec
 		rec.term = val
-		return s.write(rec)
+		s.rec = rec
+		s.known.Store(&rec)
+		s.ahead.Store(true)
+		return nil
 	}
 	return fmt.Errorf("BUG: no place to keep %q", key)
 }
@@ -217,5 +242,5 @@ func (s *StableStore) GetUint64(key []byte) (uint64, error) {
 	return v, nil
 }
 
-// Close gives the file back.
+// Close gives the file back. A term that is not settled is lost: nobody has heard of it.
 func (s *StableStore) Close() error { return s.f.Close() }

@@ -60,6 +60,8 @@ type netOptions struct {
 	Logger       *slog.Logger
 	// Handle answers the rare requests that are not raft's; its result travels as JSON.
 	Handle func(ctx context.Context, from hello, k kind, body []byte) (any, error)
+	// Settle returns when what this node has noted of its term is on disk: it answers for nothing before.
+	Settle func() error
 	// Lost hears that the process of a peer is gone: its connection ended and a new one was refused.
 	Lost func(id raft.ServerID)
 
@@ -89,6 +91,9 @@ type network struct {
 }
 
 func newNetwork(o netOptions) *network {
+	if o.Settle == nil {
+		o.Settle = func() error { return nil }
+	}
 	n := &network{
 		o: o, group: run.New(context.Background(), "raftlog/net"),
 		peers: map[raft.ServerID]*peer{}, open: map[net.Conn]struct{}{},

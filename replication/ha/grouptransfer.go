@@ -213,13 +213,18 @@ func (g *GroupTransfer) position(r *replica) int64 {
 	return r.written
 }
 
+// promises says whether acks can ever wait for r: a stock slave does not say what it has synced.
+func (g *GroupTransfer) promises(r *replica) bool {
+	return !r.stock || !g.sync.Load() || g.o.Engine.Flush != engine.SyncFlush
+}
+
 // update counts who is in sync, and moves the marks. Called with mu held.
 func (g *GroupTransfer) update(now time.Time) {
 	end := g.store.Written()
 	g.positions, g.metas = g.positions[:0], g.metas[:0]
 	for _, r := range g.replicas {
 		r.inSync = r.conn != nil && !r.caughtUp.IsZero() && now.Sub(r.caughtUp) <= g.o.InSyncTime && end-r.written <= g.o.MaxLag
-		if r.inSync {
+		if r.inSync && g.promises(r) {
 			g.positions = append(g.positions, g.position(r))
 			if !r.stock {
 				g.metas = append(g.metas, r.meta)

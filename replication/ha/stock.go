@@ -53,7 +53,7 @@ func (s *Service) serveStock(ctx context.Context, c *peerConn, first [stockRepor
 	defer s.transfer.disconnected(r, c)
 	s.o.Logger.Info("Apache slave attached", "remote", c.conn.RemoteAddr(), "from", pos)
 	if s.o.Engine.Flush == engine.SyncFlush && s.transfer.sync.Load() {
-		s.o.Logger.Warn("an Apache slave does not say what it has synced: under SYNC_FLUSH and SYNC_MASTER its acks do not count", "remote", c.conn.RemoteAddr())
+		s.o.Logger.Warn("an Apache slave does not say what it has synced: under SYNC_FLUSH and SYNC_MASTER its acks do not count, and it is no copy", "remote", c.conn.RemoteAddr())
 	}
 	g := run.New(ctx, "ha/stock slave")
 	defer func() {

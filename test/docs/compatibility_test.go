@@ -260,20 +260,6 @@ Where it differs on purpose:
   is taken whole, whatever is in force of it already.
 
 ` + "`TestSameAnswers`" + ` of test/interop/wire asks this broker and name server and Apache's the same questions, right and wrong ones.
-
-## Replication, crossed with Apache
-
-How to run: ` + "`make interop INTEROP_FLAGS='-v -run TestSwitchover'`" + `, with JDK 11 or later and Maven. The brokers are 4.9.7 and 5.4.0, the
-clients and mqadmin 4.9.8 and 5.4.0. ` + "`make interop-short`" + ` leaves switch-overs, pairs and groups out; what of them was not seen green to the end of
-late is in [ROADMAP.md](ROADMAP.md).
-
-| What | Test of test/interop/wire | Master, slave |
-| --- | --- | --- |
-| Logs byte for byte, topics, groups, offsets; the backlog of a dead master by an unmodified Java consumer; over and back | ` + "`TestSwitchover`" + ` | ours, 4.9.7; ours, 5.4.0; 4.9.7, ours; 5.4.0, ours; ours, ours |
-| Dual writes: SEND_OK with the slave, what is said without it | ` + "`TestDualWrite`" + ` | ours, 4.9.7; ours, 5.4.0; 4.9.7, ours; 5.4.0, ours; ours, ours |
-| The stream, recorded | ` + "`TestApachePair`" + ` | 4.9.7 and 5.4.0 with themselves |
-| clusterList, haStatus, getBrokerConfig of mqadmin 5.4.0 and ours, clusterList and getBrokerConfig of 4.9.8 | ` + "`TestReplicaAdmin`" + ` | ours, ours; 5.4.0, 5.4.0 |
-| A group that elects its leader, unmodified Java clients | ` + "`TestLedgerGroup`" + ` | ours; Apache's DLedger |
 `
 
 func compatibilityText(t *testing.T) string {
@@ -281,7 +267,9 @@ func compatibilityText(t *testing.T) string {
 	shown := readEvidence(t)
 	noEnv := func(string) string { return "" }
 	var b strings.Builder
-	b.WriteString(preface + "\n## Requests\n\nAny other code is answered with REQUEST_CODE_NOT_SUPPORTED (3).\n\n")
+	crossed, err := os.ReadFile(filepath.Join("testdata", "crossings.md")) // with what was seen, which no test can know
+	require.NoError(t, err)
+	b.WriteString(preface + "\n" + string(crossed) + "\n## Requests\n\nAny other code is answered with REQUEST_CODE_NOT_SUPPORTED (3).\n\n")
 	table(&b, []string{"Code", "Answered by", "Request", "State", "Shown by, or why not"}, requestRows(t, shown))
 	b.WriteString("\n## Keys of broker.conf\n\n")
 	keyHead := []string{"Key", "State", "Shown by, or why not"}

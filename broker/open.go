@@ -107,10 +107,25 @@ func (b *Broker) openConfigured(ctx context.Context, o engine.Options, events re
 		open = b.openGroup
 	}
 	s, err := open(ctx, c, o, events)
+	if engine.IsDamage(err) {
+		return nil, fmt.Errorf("%s: %w; %s", c.node(), err, c.otherCopy())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", c.node(), err)
 	}
 	return s, nil
+}
+
+// otherCopy is what to do about a damaged log of which other nodes have a copy.
+func (c *Config) otherCopy() string {
+	switch dir := c.StoreDir(); {
+	case c.DLeger:
+		return fmt.Sprintf("or, while a majority of the group runs, move %s away and start this node again: the leader lets it in again under a new identity and fills it", dir)
+	case c.BrokerRole == roleSlave:
+		return fmt.Sprintf("or move %s away and start this slave again: its master fills it", dir)
+	default:
+		return fmt.Sprintf("or, if a slave of it runs, promote that (mqadmin promote), move %s away and start this node as its slave with a brokerId of its own", dir)
+	}
 }
 
 // openGroup opens the log of a group that elects who leads.

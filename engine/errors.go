@@ -56,6 +56,15 @@ func (e *CorruptionError) Error() string {
 }
 func (e *CorruptionError) Unwrap() error { return e.Err }
 
+// IsDamage reports whether err says that files of a store are damaged, missing or short, so that another copy of the log
+// is wanted.
+func IsDamage(err error) bool {
+	var corrupt *CorruptionError
+	var gap *mappedfile.GapError
+	var size *mappedfile.SizeError
+	return errors.As(err, &corrupt) || errors.As(err, &gap) || errors.As(err, &size)
+}
+
 // TooLargeError is a record above the limit.
 type TooLargeError struct{ Size, Limit int64 }
 

@@ -261,12 +261,15 @@ func (l haList) text(p *page) {
 	for _, s := range l {
 		if !s.Master {
 			c := s.HAClientRuntimeInfo
-			p.line("\n#MasterAddr\t%s", c.MasterAddr)
+			p.line("\n#SlaveAddr\t%s", s.Broker)
+			p.line("#MasterAddr\t%s", c.MasterAddr)
 			p.line("#CommitLogMaxOffset\t%d", c.MaxOffset)
 			p.line("#TransferSpeed(KB/s)\t%.2f", float64(c.TransferredByteInSecond)/1024)
-			p.line("#LastReadTime\t%s", stamp(c.LastReadTimestamp))
-			p.line("#LastWriteTime\t%s", stamp(c.LastWriteTimestamp))
-			p.line("#MasterFlushOffset\t%d", c.MasterFlushOffset)
+			if c.LastReadTimestamp > 0 { // one of Apache's tells
+				p.line("#LastReadTime\t%s", stamp(c.LastReadTimestamp))
+				p.line("#LastWriteTime\t%s", stamp(c.LastWriteTimestamp))
+				p.line("#MasterFlushOffset\t%d", c.MasterFlushOffset)
+			}
 			continue
 		}
 		p.line("\n#MasterAddr\t%s", s.Broker)
@@ -285,13 +288,25 @@ func (l haList) text(p *page) {
 	}
 }
 
+// haNodes are the brokers that are meant; all, if none were named.
+func haNodes(ctx context.Context, t *tool, to *target) ([]string, error) {
+	if to.addr != "" || to.cluster != "" {
+		return to.all(ctx, t)
+	}
+	brokers, err := listBrokers(ctx, t, "")
+	var addrs []string
+	for _, b := range brokers {
+		addrs = append(addrs, b.addr)
+	}
+	return addrs, err
+}
+
 func haStatus(f *flags) action {
-	to := f.target("ask")
-	f.choose("broker-addr", "cluster-name")
+	to := f.target("ask") // neither: all
 	interval := f.number("interval", "i", 0, "show it again every so many seconds")
 	return func(ctx context.Context, t *tool) (any, error) {
 		return every(ctx, t, *interval, func() (any, error) {
-			addrs, err := to.all(ctx, t)
+			addrs, err := haNodes(ctx, t, to)
 			if err != nil {
 				return nil, err
 			}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -203,12 +205,25 @@ func (n *Node) takePart(mine sight) (bool, error) {
 func (n *Node) isMember() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, s := range n.config.Servers {
-		if string(s.ID) == n.id.ID {
-			return true
+	return holds(n.config.Servers, n.id.ID)
+}
+
+// holds says whether a member with this id is among servers.
+func holds(servers []raft.Server, id string) bool {
+	return slices.ContainsFunc(servers, func(s raft.Server) bool { return string(s.ID) == id })
+}
+
+// memberList is how a membership is shown.
+func memberList(servers []raft.Server) string {
+	var all []string
+	for _, s := range servers {
+		text := fmt.Sprintf("%s at %s", s.ID, s.Address)
+		if s.Suffrage != raft.Voter {
+			text += " without a vote"
 		}
+		all = append(all, text)
 	}
-	return false
+	return strings.Join(all, ", ")
 }
 
 // askIn asks whoever leads to let this node in.
@@ -546,8 +561,11 @@ func (n *Node) PromotePeer(_ context.Context, id string) error {
 	if s.Suffrage == raft.Voter {
 		return nil
 	}
-	if lag, ok := n.lag(s); !ok || lag > n.o.Window {
-		return fmt.Errorf("%s has not caught up: it lags by %d bytes, or does not answer; try again later", s.ID, lag)
+	switch lag, ok := n.lag(s); {
+	case !ok:
+		return fmt.Errorf("%s at %s does not answer: start it, and promote it once it has caught up (mqadmin raftStatus)", s.ID, s.Address)
+	case lag > n.o.Window:
+		return fmt.Errorf("%s has not caught up, it lags by %d bytes: try again once it has (mqadmin raftStatus)", s.ID, lag)
 	}
 	return n.change(t, func(r *raft.Raft) raft.Future { return r.AddVoter(s.ID, s.Address, 0, changeTimeout) })
 }
@@ -575,7 +593,7 @@ func (t *tenure) member(id string) (raft.Server, error) {
 			return s, nil
 		}
 	}
-	return raft.Server{}, fmt.Errorf("%s is not a member: they are %v", id, servers)
+	return raft.Server{}, fmt.Errorf("%s is not a member of the group: they are %s", id, memberList(servers))
 }
 
 // lag is how many bytes a peer is behind; false if it is not in touch.

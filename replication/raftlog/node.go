@@ -438,6 +438,9 @@ func (n *Node) Status() replication.Status {
 	case "":
 		if st.Why == "" {
 			st.Why = "an election is running: no leader is known"
+			if now := in.raft.GetConfiguration().Configuration().Servers; len(now) > 0 && !holds(now, st.ID) {
+				st.Why = fmt.Sprintf("%s was removed from group %s, whose members are %s: stop it, or let it in again (mqadmin raftPeer add)", st.ID, n.o.Group, memberList(now))
+			}
 		}
 	case st.ID:
 		st.Client = n.o.Client

@@ -20,7 +20,7 @@ import (
 // Client is one participant of a cluster; see the package comment. Safe for concurrent use.
 //
 // Goroutines: "routes" asks for the routes of topics in use, "heartbeat" tells brokers of the
-// members, "leaders" looks after brokers that owe answers; answers to requests of brokers that may take long run in goroutines of their own.
+// members, "leaders" looks after brokers that owe answers, "held" after those that hold pulls; answers to requests of brokers that may take long run in goroutines of their own.
 type Client struct {
 	opt     Options
 	id      string
@@ -29,6 +29,7 @@ type Client struct {
 	servers *nameServers
 	routes  routeTable
 	leaders leaderWatch
+	held    pullWatch
 	warm    sync.Map // address → *remoting.Conn that was open when last looked at
 	group   *run.Group
 	started time.Time
@@ -73,6 +74,8 @@ func New(o Options) (*Client, error) {
 	}
 	c.routes.init()
 	c.leaders.wake = make(chan struct{}, 1)
+	c.held.init()
+	c.routes.moved = c.held.moved
 	var err error
 	if c.rpc, err = remoting.NewClient(context.Background(), remoting.ClientOptions{Name: "client", Handler: (*incoming)(c), CallTimeout: o.Timeout, Logger: o.Logger}); err != nil {
 		return nil, err
@@ -81,6 +84,7 @@ func New(o Options) (*Client, error) {
 	c.group.Go("routes", c.pollRoutes)
 	c.group.Go("heartbeat", c.heartbeats)
 	c.group.Go("leaders", c.watchLeaders)
+	c.group.Go("held", c.watchHeld)
 	return c, nil
 }
 

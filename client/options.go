@@ -37,7 +37,9 @@ type Options struct {
 	HeartbeatInterval time.Duration
 	// LeaderProbe is how long a broker that owes answers to sends may say nothing until the client asks the other nodes
 	// of that broker, a slave or the members of its group, whether one of them leads by now. If one does, sends go there,
-	// and those without an answer are tried again as those of a broken connection are. Default 500 ms; negative: never.
+	// and those without an answer are tried again as those of a broken connection are. A broker that has other nodes and
+	// holds pulls is asked whether it leads when nothing has come from it for twice as long, and pulls go where the leader is.
+	// Default 500 ms; negative: never.
 	LeaderProbe time.Duration
 
 	// Serialize encodes the headers of requests: JSON (the default, which everybody reads) or ROCKETMQ.

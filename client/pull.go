@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -84,8 +85,18 @@ type pullRequest struct {
 	brokerID  int64
 }
 
-// pull sends one pull and waits for its answer. With commit, offsets are stored only by a master.
+// pull sends one pull and waits for its answer. With commit, offsets are stored only by a master. When another broker leads
+// while the pull is held, it goes there.
 func (c *Client) pull(ctx context.Context, r *pullRequest) (*PullResult, error) {
+	for moves := 0; ; moves++ {
+		res, err := c.pullOnce(ctx, r)
+		if moves == maxLeaderHints || !errors.Is(err, errMoved) {
+			return res, err
+		}
+	}
+}
+
+func (c *Client) pullOnce(ctx context.Context, r *pullRequest) (*PullResult, error) {
 	addr, id := c.routes.replica(r.queue.BrokerName, r.brokerID)
 	if addr == "" {
 		if _, err := c.refreshRoute(ctx, r.queue.Topic); err != nil {
@@ -140,7 +151,15 @@ func (c *Client) sendPull(ctx context.Context, addr string, r *pullRequest, id i
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.suspend+pullOverhead)
 	defer cancel()
+	done := func(bool) {}
+	if r.suspend > 0 {
+		ctx, done = c.hold(ctx, r.queue.BrokerName, addr, id)
+	}
 	resp, err := c.rpc.Call(ctx, addr, req)
+	if why := context.Cause(ctx); err != nil && (why == errMoved || why == errSilent) { //nolint:errorlint // they are set as they are
+		err = why
+	}
+	done(err == nil)
 	if err != nil {
 		return nil, fmt.Errorf("pull of %s from %s: %w", r.queue, addr, err)
 	}

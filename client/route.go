@@ -38,7 +38,8 @@ type routeTable struct {
 	brokers map[string]map[int64]string // name → id → address
 	leaders map[string]string           // name → address that a broker pointed to
 	asking  map[string]*sync.Mutex
-	asked   map[string]time.Time // broker name → when a name server was asked who leads it, without a leader
+	asked   map[string]time.Time            // broker name → when a name server was asked who leads it, without a leader
+	moved   func(brokerName, leader string) // hears who leads by now; set once
 }
 
 func (t *routeTable) init() {
@@ -54,24 +55,39 @@ func (t *routeTable) get(topic string) *topicRoute {
 
 // put stores a route and reports whether it differs from the one before.
 func (t *routeTable) put(topic string, r *topicRoute) bool {
+	changed, moved := t.store(topic, r)
+	for name, leader := range moved {
+		t.moved(name, leader)
+	}
+	return changed
+}
+
+// store is put; moved are the leaders of brokers of which the route says something new.
+func (t *routeTable) store(topic string, r *topicRoute) (changed bool, moved map[string]string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, b := range r.data.BrokerDatas {
 		if !maps.Equal(t.brokers[b.BrokerName], b.BrokerAddrs) {
 			t.brokers[b.BrokerName] = maps.Clone(b.BrokerAddrs)
 			delete(t.leaders, b.BrokerName)
+			if leader := b.BrokerAddrs[masterID]; leader != "" {
+				if moved == nil {
+					moved = map[string]string{}
+				}
+				moved[b.BrokerName] = leader
+			}
 		}
 	}
 	old := t.topics[topic]
 	if old != nil {
 		r.turn = old.turn
 		if old.template == r.template && reflect.DeepEqual(old.data, r.data) {
-			return false
+			return false, moved
 		}
 	}
 	t.topics[topic] = r
 	t.forgetBrokers()
-	return true
+	return true, moved
 }
 
 // forgetBrokers drops brokers that no route names any more.
@@ -91,6 +107,7 @@ func (t *routeTable) setLeader(brokerName, addr string) {
 	t.mu.Lock()
 	t.leaders[brokerName] = addr
 	t.mu.Unlock()
+	t.moved(brokerName, addr)
 }
 
 // master is the address that takes writes for a broker name, "" if none is known.

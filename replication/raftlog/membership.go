@@ -48,7 +48,7 @@ func (n *Node) look() (sight, error) {
 	if s.LastIndex, s.LastTerm, err = n.last(); err != nil {
 		return s, err
 	}
-	s.Term, _ = n.votes.last() // whoever asks decides by the answer whether to campaign too: it does not wait for the disk
+	s.Term = n.votes.term() // whoever asks decides by the answer whether to campaign too: it does not wait for the disk
 	s.Fresh = s.LastIndex <= 1 && s.Term <= 1
 	if in := n.instance.Load(); in != nil {
 		_, id := in.raft.LeaderWithID()

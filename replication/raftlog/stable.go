@@ -39,10 +39,10 @@ type StableStore struct {
 	mu     sync.Mutex // held over its I/O: a vote waits for the disk
 	f      vfs.File
 	rec    voteRecord
-	known  atomic.Pointer[voteRecord] // rec, for those who must not wait for the disk
-	ahead  atomic.Bool                // rec has a term that the disk does not have
-	staged uint64                     // LastVoteTerm that waits for its candidate
-	failed error                      // a failed sync proves nothing about later ones
+	known  atomic.Uint64 // the term of rec, for those who must not wait for the disk
+	ahead  atomic.Bool   // rec has a term that the disk does not have
+	staged uint64        // LastVoteTerm that waits for its candidate
+	failed error         // a failed sync proves nothing about later ones
 }
 
 type voteRecord struct {
@@ -75,8 +75,7 @@ func OpenStable(fsys vfs.FS, dir string) (*StableStore, error) {
 	if err := s.load(name); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	loaded := s.rec
-	s.known.Store(&loaded)
+	s.known.Store(s.rec.term)
 	if s.rec.seq == 0 { // new: whole on disk before anything relies on it
 		if err := errors.Join(s.write(s.rec), fsys.SyncDir(dir)); err != nil {
 			return nil, errors.Join(err, f.Close())
@@ -155,7 +154,7 @@ func (s *StableStore) write(rec voteRecord) error {
 		return s.failed
 	}
 	s.rec = rec
-	s.known.Store(&rec)
+	s.known.Store(rec.term)
 	s.ahead.Store(false)
 	return nil
 }
@@ -173,12 +172,8 @@ func (s *StableStore) Settle() error {
 	return s.write(s.rec)
 }
 
-// last are the newest term, and the newest one in which this node has voted. It does not wait for a vote that is being
-// written.
-func (s *StableStore) last() (term, voted uint64) {
-	rec := s.known.Load()
-	return rec.term, rec.voteTerm
-}
+// term is the newest term, without waiting for a vote that is being written.
+func (s *StableStore) term() uint64 { return s.known.Load() }
 
 // Set implements raft.StableStore for the candidate of a vote: it makes the staged term and val durable.
 func (s *StableStore) Set(key, val []byte) error {
@@ -215,10 +210,8 @@ func (s *StableStore) SetUint64(key []byte, val uint64) error {
 		if s.failed != nil {
 			return s.failed
 		}
-		rec := s.rec
-		rec.term = val
-		s.rec = rec
-		s.known.Store(&rec)
+		s.rec.term = val
+		s.known.Store(val)
 		s.ahead.Store(true)
 		return nil
 	}

@@ -165,17 +165,17 @@ func (n *Node) queue(dead raft.ServerID) (q queue) {
 		})
 	}
 	for range asked {
-		switch a := <-answers; {
-		case a.sight == nil:
+		a := <-answers
+		if a.sight == nil {
 			q.silent++
 			if a.id < mine.ID {
 				q.below++
 			}
-		default:
-			q.busy = q.busy || a.Candidate
-			if a.LastTerm > term || a.LastTerm == term && (a.LastIndex > index || a.LastIndex == index && a.id < mine.ID) {
-				q.ahead++
-			}
+			continue
+		}
+		q.busy = q.busy || a.Candidate
+		if a.LastTerm > term || a.LastTerm == term && (a.LastIndex > index || a.LastIndex == index && a.id < mine.ID) {
+			q.ahead++
 		}
 	}
 	return q

@@ -99,3 +99,33 @@ func TestLeaderProbeStays(t *testing.T) {
 		require.Empty(t, other.all("T"))
 	}
 }
+
+// Proves that sends wait for a group of which the name server knows members and no leader, and go to the one that they elect;
+// that a topic which takes no messages any more, and one whose only broker is a slave, are not waited for.
+func TestSendDuringElection(t *testing.T) {
+	c, silent, other := silentGroup(t, "leader")
+	cl := c.client(func(o *Options) { o.RouteInterval, o.HeartbeatInterval = time.Hour, time.Hour })
+	p := newProducer(t, cl, func(o *ProducerOptions) { o.Timeout = time.Hour })
+	queues, err := p.Queues(t.Context(), "T")
+	require.NoError(t, err)
+	said := func(perm int32, addrs map[int64]string) *topicRoute {
+		cl.routes.put("T", newTopicRoute("T", &protocol.TopicRouteData{
+			BrokerDatas: []protocol.BrokerData{{BrokerName: "broker-a", BrokerAddrs: addrs}},
+			QueueDatas:  []protocol.QueueData{{BrokerName: "broker-a", WriteQueueNums: 1, ReadQueueNums: 1, Perm: perm}},
+		}))
+		return cl.routes.get("T")
+	}
+	members := map[int64]string{1: silent.addr.String(), 2: other.addr.String()}
+	require.Equal(t, queues, said(protocol.PermRead|protocol.PermWrite, members).publish)
+	done := make(chan error, 20)
+	for range cap(done) {
+		require.NoError(t, p.SendAsync(t.Context(), text("T", "x"), func(_ *SendResult, err error) { done <- err }))
+	}
+	for range cap(done) {
+		require.NoError(t, <-done)
+	}
+	require.Len(t, other.all("T"), cap(done))
+	require.Empty(t, said(protocol.PermRead, members).publish)
+	require.NotEmpty(t, said(protocol.PermRead|protocol.PermWrite, map[int64]string{0: silent.addr.String()}).publish)
+	require.Empty(t, said(protocol.PermRead|protocol.PermWrite, map[int64]string{1: silent.addr.String()}).publish)
+}

@@ -356,11 +356,11 @@ func (p *Producer) attempt(ctx context.Context, s *sending) (*SendResult, error)
 		return p.c.awaitLeader(ctx, s.msg.Topic, q.BrokerName, tried, dead, await-1)
 	}
 	for hint := 0; ; hint++ {
+		if p.c.routes.master(q.BrokerName) == "" && wait("", true) {
+			continue // many senders wait, one asks
+		}
 		addr, err := p.c.masterOf(ctx, q.BrokerName)
 		if err != nil {
-			if wait("", true) {
-				continue
-			}
 			return nil, err
 		}
 		if addr == s.broken {

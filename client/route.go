@@ -81,6 +81,9 @@ func (t *routeTable) store(topic string, r *topicRoute) (changed bool, moved map
 	old := t.topics[topic]
 	if old != nil {
 		r.turn = old.turn
+		if len(r.publish) == 0 {
+			r.publish = electing(r, old)
+		}
 		if old.template == r.template && reflect.DeepEqual(old.data, r.data) {
 			return false, moved
 		}
@@ -88,6 +91,24 @@ func (t *routeTable) store(topic string, r *topicRoute) (changed bool, moved map
 	t.topics[topic] = r
 	t.forgetBrokers()
 	return true, moved
+}
+
+// electing are the queues of old of groups that have members and no leader in r, though they take messages: there will be one
+// in a moment, and who sends waits for it.
+func electing(r, old *topicRoute) (queues []MessageQueue) {
+	waits := map[string]bool{}
+	for _, q := range r.data.QueueDatas {
+		waits[q.BrokerName] = q.Perm&protocol.PermWrite != 0
+	}
+	for _, b := range r.data.BrokerDatas {
+		waits[b.BrokerName] = waits[b.BrokerName] && len(b.BrokerAddrs) > 1 && b.BrokerAddrs[masterID] == ""
+	}
+	for _, q := range old.publish {
+		if waits[q.BrokerName] {
+			queues = append(queues, q)
+		}
+	}
+	return queues
 }
 
 // forgetBrokers drops brokers that no route names any more.

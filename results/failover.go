@@ -119,7 +119,7 @@ type FailoverClientTrial struct {
 	// any message was affected or there was none as long in the second before; else the first acknowledgement of a message
 	// sent after it. What falls silent later is in WindowMS. nil: none came.
 	NextAckMS *float64 `json:"next_ack_ms"`
-	// WindowMS is the unavailable window by due time: the longest that a message which was delayed, failed or never
+	// WindowMS is the unavailable window by due time: the longest that a message which was delayed, failed, left unknown or never
 	// answered had to wait from its due time until any that was sent no earlier was acknowledged. 0: none was affected.
 	WindowMS *float64 `json:"window_ms"`
 	// SilenceMS is the longest time between two acknowledgements.
@@ -133,12 +133,14 @@ type FailoverClientTrial struct {
 	Acked      int64   `json:"acked"`
 	Delayed    int64   `json:"delayed"` // of the acknowledged
 	Failed     int64   `json:"failed"`  // answered with an error after all that the client tries
-	Unfinished int64   `json:"unfinished"`
-	Duplicated int64   `json:"duplicated"`        // stored more than once: retries of what had been stored
-	Lost       int64   `json:"lost"`              // acknowledged and not found
-	Expired    int64   `json:"expired,omitempty"` // acknowledged and not found where retention had removed log
-	Corrupted  int64   `json:"corrupted"`         // found with another body
-	Failure    string  `json:"failure,omitempty"` // the first error
+	// Unknown were answered with an outcome that is unknown after all that the client tries: they may be stored.
+	Unknown    int64  `json:"unknown,omitempty"`
+	Unfinished int64  `json:"unfinished"`
+	Duplicated int64  `json:"duplicated"`        // stored more than once: retries of what had been stored
+	Lost       int64  `json:"lost"`              // acknowledged and not found
+	Expired    int64  `json:"expired,omitempty"` // acknowledged and not found where retention had removed log
+	Corrupted  int64  `json:"corrupted"`         // found with another body
+	Failure    string `json:"failure,omitempty"` // the first error
 	// Bins counts acknowledgements in bins of 10 ms; FirstBin is the number of the first one, the bin of the event is 0.
 	FirstBin int     `json:"first_bin"`
 	Bins     []int32 `json:"bins"`
@@ -149,7 +151,9 @@ type FailoverSample struct {
 	Due    int64
 	Sent   int64
 	Done   int64 // when it was answered; math.MaxInt64: never
-	Failed bool
+	Failed bool  // it was not acknowledged
+	// Unknown says of one that was not that it may be stored all the same.
+	Unknown bool
 }
 
 const (
@@ -202,6 +206,8 @@ func AnalyseFailover(client string, samples []FailoverSample, after time.Duratio
 		switch {
 		case s.Done == math.MaxInt64:
 			t.Unfinished++
+		case s.Failed && s.Unknown:
+			t.Unknown++
 		case s.Failed:
 			t.Failed++
 		default:
@@ -370,6 +376,7 @@ type FailoverSummary struct {
 	Acked      int64 `json:"acked"`
 	Delayed    int64 `json:"delayed"`
 	Failed     int64 `json:"failed"`
+	Unknown    int64 `json:"unknown,omitempty"`
 	Unfinished int64 `json:"unfinished"`
 	Duplicated int64 `json:"duplicated"`
 	Lost       int64 `json:"lost"`
@@ -415,7 +422,7 @@ func (f *Failover) summarize(event, client string) *FailoverSummary {
 		s.Trials++
 		next, window, silence, to95 = append(next, c.NextAckMS), append(window, c.WindowMS), append(silence, c.SilenceMS), append(to95, c.To95MS)
 		s.Due, s.Acked, s.Delayed, s.Failed = s.Due+c.Due, s.Acked+c.Acked, s.Delayed+c.Delayed, s.Failed+c.Failed
-		s.Unfinished, s.Duplicated = s.Unfinished+c.Unfinished, s.Duplicated+c.Duplicated
+		s.Unknown, s.Unfinished, s.Duplicated = s.Unknown+c.Unknown, s.Unfinished+c.Unfinished, s.Duplicated+c.Duplicated
 		s.FirstBin = c.FirstBin
 		for i, n := range c.Bins {
 			if i == len(s.Bins) {

@@ -66,10 +66,10 @@ func TestOneBroker(t *testing.T) {
 		require.Len(t, trial.Clients, 3)
 		for _, c := range trial.Clients {
 			require.NotNil(t, c.NextAckMS, "%s %s", trial.Event, c.Client)
-			require.Equal(t, c.Due, c.Acked+c.Failed+c.Unfinished)
+			require.Equal(t, c.Due, c.Acked+c.Failed+c.Unknown+c.Unfinished)
 			if trial.Event == results.FailFreeze {
 				require.Greater(t, *c.NextAckMS, 250.0)
-				require.Positive(t, c.Delayed+c.Failed)
+				require.Positive(t, c.Delayed+c.Failed+c.Unknown)
 			}
 		}
 	}

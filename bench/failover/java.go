@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"rmq/client"
 	"rmq/internal/run"
 	"rmq/remoting"
 )
@@ -103,6 +104,16 @@ func (x *external) write(ctx context.Context) {
 	}
 }
 
+// javaError makes an error of what the process says of a message: the name of a SendStatus, of one that is stored, or why it
+// failed.
+func javaError(why string) error {
+	switch why {
+	case client.SendFlushDiskTimeout.String(), client.SendFlushSlaveTimeout.String(), client.SendSlaveNotAvailable.String():
+		return fmt.Errorf("%s: %w", why, errStatus)
+	}
+	return errors.New(why)
+}
+
 // read takes what the process prints until it ends.
 func (x *external) read(out io.Reader, ready chan<- struct{}) {
 	lines := bufio.NewScanner(out)
@@ -116,7 +127,7 @@ func (x *external) read(out io.Reader, ready chan<- struct{}) {
 		case done != nil && answer == "OK":
 			done(nil)
 		case done != nil:
-			done(errors.New(strings.TrimPrefix(answer, "ERR ")))
+			done(javaError(strings.TrimPrefix(answer, "ERR ")))
 		case id == "READY":
 			close(ready)
 		default:

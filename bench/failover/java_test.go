@@ -19,6 +19,7 @@ while read -r id topic body; do
 	case $topic in
 	good) echo "$id OK" ;;
 	bad) echo "$id ERR no such topic" ;;
+	late) echo "$id ERR FLUSH_DISK_TIMEOUT" ;;
 	end) exit 0 ;;
 	esac
 done
@@ -31,6 +32,8 @@ done
 	require.NoError(t, <-answers)
 	x.Send("bad", 0, []byte("b"), done)
 	require.EqualError(t, <-answers, "no such topic")
+	x.Send("late", 0, []byte("b"), done)
+	require.ErrorIs(t, <-answers, errStatus)
 	x.Send("silent", 0, []byte("c"), done)
 	x.Send("end", 0, []byte("d"), done)
 	for range 2 {

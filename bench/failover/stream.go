@@ -2,12 +2,14 @@ package failover
 
 import (
 	"context"
+	"errors"
 	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"rmq/bench"
+	"rmq/client"
 	"rmq/results"
 )
 
@@ -31,7 +33,17 @@ const (
 	pending = iota
 	acked
 	failed
+	unknown // it may be stored
 )
+
+// unknownOutcome says that a client does not know what has become of a message, after all that it tries.
+func unknownOutcome(err error) bool {
+	var u *client.UnknownOutcomeError
+	return errors.As(err, &u) || errors.Is(err, errStatus)
+}
+
+// errStatus is in the chain of the error of a message of which a client says that it is stored, with less than was promised.
+var errStatus = errors.New("stored, and its safety is unknown")
 
 const chunkMessages = 1 << 12
 
@@ -121,7 +133,11 @@ func (s *stream) run(ctx context.Context) error {
 func (s *stream) answered(m *message, err error) {
 	m.done.Store(max(1, s.clock()))
 	if err != nil {
-		m.state.Store(failed)
+		if unknownOutcome(err) {
+			m.state.Store(unknown)
+		} else {
+			m.state.Store(failed)
+		}
 		s.mu.Lock()
 		if s.failure == "" {
 			s.failure = err.Error()
@@ -163,7 +179,7 @@ func (s *stream) samples(t int64, after time.Duration) (out []results.FailoverSa
 			m := s.at(n)
 			x.Sent = m.sent.Load() - t
 			if state := m.state.Load(); state != pending {
-				x.Done, x.Failed = m.done.Load()-t, state == failed
+				x.Done, x.Failed, x.Unknown = m.done.Load()-t, state != acked, state == unknown
 			}
 		}
 		out = append(out, x)

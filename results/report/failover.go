@@ -104,14 +104,14 @@ const stagesTitle = "where the time goes: event → a node left sees that its le
 
 // countsTable is what became of the messages.
 func (r *Failover) countsTable() *table {
-	t := &table{head: []string{"<event", "<client", "n", "void", "due", "delayed", "failed", "no answer", "duplicated", "lost", "damaged", "<read back"}}
+	t := &table{head: []string{"<event", "<client", "n", "void", "due", "delayed", "failed", "unknown", "no answer", "duplicated", "lost", "damaged", "<read back"}}
 	for _, s := range r.sum {
 		audited := "all"
 		if s.Unaudited > 0 {
 			audited = fmt.Sprintf("all but %s", count(s.Unaudited, "trial"))
 		}
 		t.add(eventTitles[s.Event], s.Client, fmt.Sprint(s.Trials), fmt.Sprint(s.Void), results.FormatCount(float64(s.Due)), fmt.Sprint(s.Delayed), fmt.Sprint(s.Failed),
-			fmt.Sprint(s.Unfinished), fmt.Sprint(s.Duplicated), fmt.Sprint(s.Lost), fmt.Sprint(s.Corrupted), audited)
+			fmt.Sprint(s.Unknown), fmt.Sprint(s.Unfinished), fmt.Sprint(s.Duplicated), fmt.Sprint(s.Lost), fmt.Sprint(s.Corrupted), audited)
 	}
 	return t
 }

@@ -422,6 +422,38 @@ func TestElectedAfterTransfer(t *testing.T) {
 	c.send("t", 0, "second")
 }
 
+// Hazard H13: proves that a heartbeat with a newer term does not change the term of a leader whose main goroutine is storing
+// entries: they would be stored under the term of its successor.
+func TestTermChangesInTurn(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, engine.SyncFlush, 3)
+	c.startAll()
+	c.send("t", 0, "0")
+	c.caughtUp()
+	c.heartbeats(5 * time.Second)
+	lead, f := c.leader(), c.followers()[0]
+	in := lead.instance.Load()
+	term, begin := in.raft.CurrentTerm(), lead.Appended()
+	g := c.stall(lead.o.SelfID)
+	saved := make(chan error, 1)
+	lead.group.Go("save", func(ctx context.Context) error {
+		saved <- lead.SaveMeta(ctx, "doc", []byte("x"))
+		return nil
+	})
+	require.Eventually(t, func() bool { return lead.Appended() > begin }, patience, time.Millisecond)
+	p := f.net.peer(raft.ServerID(lead.id.ID), raft.ServerAddress(c.peers[lead.o.SelfID]))
+	w := appendRequest{term: term + 5}
+	var b []byte
+	require.Error(t, p.askWithin(moment, kindAppend, w.appendHead(nil), &b))
+	require.Equal(t, term, in.raft.CurrentTerm())
+	g.Open()
+	<-saved
+	require.Eventually(t, func() bool { return in.raft.CurrentTerm() >= term+5 }, patience, time.Millisecond)
+	c.send("t", 0, "1")
+	c.caughtUp()
+	c.same()
+}
+
 // Proves that strangers, nodes of other groups and nodes with other constants are refused with a line that
 // names node, difference and fix.
 func TestForeignPeers(t *testing.T) {

@@ -113,6 +113,8 @@ func (n *Node) startRaft() error {
 	}
 	n.snaps.Serve(true)
 	in.raft = r
+	follows := func(term uint64) bool { return r.State() == raft.Follower && term <= r.CurrentTerm() }
+	in.t.follows.Store(&follows)
 	in.obs = raft.NewObserver(in.seen, true, func(o *raft.Observation) bool {
 		switch o.Data.(type) {
 		case raft.LeaderObservation, raft.RaftState:

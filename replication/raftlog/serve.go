@@ -303,7 +303,8 @@ func (n *network) response(r *raft.AppendEntriesResponse) *appendResponse {
 	return a
 }
 
-// serveControl answers heartbeats at once, on this goroutine, and everything else as it is ready.
+// serveControl answers heartbeats at once, on this goroutine, and everything else, and those that are more than a sign of
+// life, as it is ready.
 func (n *network) serveControl(ctx context.Context, c net.Conn, r *bufio.Reader, h hello) {
 	out := &call{c: c}
 	var busy sync.WaitGroup
@@ -321,9 +322,10 @@ func (n *network) serveControl(ctx context.Context, c net.Conn, r *bufio.Reader,
 			return
 		}
 		if rh.kind == kindAppend {
-			b, err := n.heartbeat(body, h)
-			n.reply(ctx, out, rh, b, err)
-			continue
+			if b, err, past := n.heartbeat(body, h); past {
+				n.reply(ctx, out, rh, b, err)
+				continue
+			}
 		}
 		busy.Add(1)
 		n.group.Go("answer", func(context.Context) error {
@@ -346,8 +348,54 @@ func (n *network) reply(ctx context.Context, out *call, rh header, body []byte, 
 	_ = out.write(ctx, h, body) // it has closed the connection, which ends the reader
 }
 
-// heartbeat hands a heartbeat to the library, past its main goroutine.
-func (n *network) heartbeat(body []byte, h hello) ([]byte, error) {
+// heartbeat hands a heartbeat to the library, past its main goroutine, if it tells nothing new; else past is false. One that
+// brings a newer term, or comes to a node that leads or wants to, must not go past it: the library would change the term
+// under the hands of that goroutine, and a leader that has been away would store the appends that wait for it under the term
+// of its successor, as entries that look like those of that one.
+func (n *network) heartbeat(body []byte, h hello) (b []byte, err error, past bool) {
+	w, err := parseAppend(body)
+	if err != nil {
+		return nil, err, true
+	}
+	t := n.sink.Load()
+	if t == nil {
+		return nil, errNotReady, true
+	}
+	cb := t.heartbeat.Load()
+	if cb == nil || len(w.entries) > 0 || w.prev > 0 || w.commit > 0 {
+		return nil, fmt.Errorf("%w: no heartbeat", errWire), true
+	}
+	if follows := t.follows.Load(); follows == nil || !(*follows)(w.term) {
+		return nil, nil, false
+	}
+	ch := make(chan raft.RPCResponse, 1)
+	(*cb)(raft.RPC{Command: n.request(w, h), RespChan: ch})
+	select {
+	case r := <-ch:
+		b, err = n.beaten(r.Response, r.Error)
+		return b, err, true
+	default: // shut down: it does not answer
+		return nil, errNotReady, true
+	}
+}
+
+// beaten is the answer to a heartbeat.
+func (n *network) beaten(r any, err error) ([]byte, error) {
+	if err != nil {
+		return nil, err
+	}
+	resp, ok := r.(*raft.AppendEntriesResponse)
+	if !ok {
+		return nil, fmt.Errorf("BUG: a heartbeat is answered by %T", r)
+	}
+	if err := n.o.Settle(); err != nil {
+		return nil, err
+	}
+	return n.response(resp).append(nil), nil
+}
+
+// handleHeartbeat is heartbeat by way of the library's main goroutine.
+func (n *network) handleHeartbeat(ctx context.Context, body []byte, h hello) ([]byte, error) {
 	w, err := parseAppend(body)
 	if err != nil {
 		return nil, err
@@ -356,33 +404,18 @@ func (n *network) heartbeat(body []byte, h hello) ([]byte, error) {
 	if t == nil {
 		return nil, errNotReady
 	}
-	cb := t.heartbeat.Load()
-	if cb == nil || len(w.entries) > 0 || w.prev > 0 || w.commit > 0 {
-		return nil, fmt.Errorf("%w: no heartbeat", errWire)
+	ch, err := t.deliver(ctx, n.request(w, h))
+	if err != nil {
+		return nil, err
 	}
-	ch := make(chan raft.RPCResponse, 1)
-	(*cb)(raft.RPC{Command: n.request(w, h), RespChan: ch})
-	select {
-	case r := <-ch:
-		if r.Error != nil {
-			return nil, r.Error
-		}
-		resp, ok := r.Response.(*raft.AppendEntriesResponse)
-		if !ok {
-			return nil, fmt.Errorf("BUG: a heartbeat is answered by %T", r.Response)
-		}
-		if err := n.o.Settle(); err != nil {
-			return nil, err
-		}
-		return n.response(resp).append(nil), nil
-	default: // shut down: it does not answer
-		return nil, errNotReady
-	}
+	return n.beaten(t.await(ctx, ch))
 }
 
-// handle answers a request of the control lane that is no heartbeat.
+// handle answers a request of the control lane that waits for somebody.
 func (n *network) handle(ctx context.Context, k kind, body []byte, h hello) ([]byte, error) {
 	switch k {
+	case kindAppend:
+		return n.handleHeartbeat(ctx, body, h)
 	case kindVote, kindPreVote, kindTimeoutNow:
 	default:
 		v, err := n.o.Handle(ctx, h, k, body)

@@ -585,6 +585,7 @@ type transport struct {
 	net       *network
 	requests  chan raft.RPC
 	heartbeat atomic.Pointer[func(raft.RPC)]
+	follows   atomic.Pointer[func(term uint64) bool] // whether raft follows in that term, or a later one
 	done      chan struct{}
 	closing   sync.Once
 }

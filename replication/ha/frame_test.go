@@ -90,8 +90,8 @@ func TestMetaBody(t *testing.T) {
 
 // Proves that the stock wire's frames are Apache's, and that what Apache does not send is refused.
 func TestStockWire(t *testing.T) {
-	require.Equal(t, []byte{0, 0, 0, 0, 0, 0, 1, 2}, appendStockReport(nil, 258))
-	require.Equal(t, ownPreamble[:], appendStockReport(nil, -1))
+	require.Equal(t, []byte{0, 0, 0, 0, 0, 0, 1, 2}, stockReport(258))
+	require.Equal(t, ownPreamble[:], stockReport(-1))
 	b := appendStockHeader(nil, 258, 7)
 	require.Equal(t, []byte{0, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 7}, b)
 	pos, n, err := parseStockHeader(b)

@@ -147,7 +147,7 @@ func (s *Service) followStock(ctx context.Context, c *peerConn) error {
 	report := func() error {
 		mu.Lock()
 		defer mu.Unlock()
-		_, err := c.conn.Write(appendStockReport(nil, s.Written()))
+		_, err := c.conn.Write(stockReport(s.Written()))
 		return err
 	}
 	if err := report(); err != nil {

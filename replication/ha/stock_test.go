@@ -167,7 +167,7 @@ func TestForgedStockSlave(t *testing.T) {
 	x := newSender(34)
 	require.ErrorIs(t, x.send(m, 10), replication.ErrNoReplica)
 	end := m.s.Written()
-	report := func(at int64) []byte { return appendStockReport(nil, at) }
+	report := func(at int64) []byte { return stockReport(at) }
 	for what, b := range map[string][]byte{
 		"reports a log up to -2":                   report(-2),
 		"reports a log up to -9223372036854775808": report(-1 << 63),
@@ -227,7 +227,7 @@ func TestForgedStockMaster(t *testing.T) {
 			require.NoError(t, conn.SetDeadline(time.Now().Add(soon)))
 			_, err = io.ReadFull(conn, b[:])
 			require.NoError(t, err)
-			require.Equal(t, appendStockReport(nil, end), b[:])
+			require.Equal(t, stockReport(end), b[:])
 			_, err = conn.Write(c.send)
 			require.NoError(t, err)
 			if c.want == io.ErrUnexpectedEOF.Error() {

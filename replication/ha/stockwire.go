@@ -14,8 +14,8 @@ const (
 // ownPreamble is -1 as a report: our slaves begin with it. Apache reads it as "no request yet".
 var ownPreamble = [stockReportBytes]byte{0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}
 
-func appendStockReport(dst []byte, end int64) []byte {
-	return binary.BigEndian.AppendUint64(dst, uint64(end))
+func stockReport(end int64) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(end))
 }
 
 func appendStockHeader(dst []byte, pos int64, n int) []byte {

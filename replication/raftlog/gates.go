@@ -18,6 +18,7 @@ const (
 	gateSnapshot                     // a snapshot waits for the log below it
 	clampSend                        // hazard H1, where appends leave
 	clampReceive                     // hazard H1, where they come in
+	oneVote                          // hazard H2: term and candidate of a vote are one record
 	failForward                      // hazard H3: a refused append breaks the pipeline
 	replayCommitted                  // hazard H5: the library does not replay what is committed while it starts
 	freshInstance                    // hazard H6: a snapshot is installed by an instance that begins with it
@@ -26,15 +27,15 @@ const (
 
 var gateNames = map[string]gate{
 	"follower": gateFollower, "leader": gateLeader, "inline": gateInline, "truncate": gateTruncate, "snapshot": gateSnapshot,
-	"clamp": clampSend | clampReceive, "pipeline": failForward, "replay": replayCommitted, "install": freshInstance, "transfer": restartStuck,
+	"clamp": clampSend | clampReceive, "vote": oneVote, "pipeline": failForward, "replay": replayCommitted, "install": freshInstance, "transfer": restartStuck,
 }
 
 // parseGate reads the name of a guard: follower, leader, inline, truncate or snapshot, the five gating
-// rules, or clamp, pipeline, replay, install or transfer, against what the library gets wrong.
+// rules, or clamp, vote, pipeline, replay, install or transfer, against what the library gets wrong.
 func parseGate(name string) (gate, error) {
 	g, ok := gateNames[name]
 	if !ok {
-		return 0, fmt.Errorf("gate %q: use follower, leader, inline, truncate, snapshot, clamp, pipeline, replay, install or transfer", name)
+		return 0, fmt.Errorf("gate %q: use follower, leader, inline, truncate, snapshot, clamp, vote, pipeline, replay, install or transfer", name)
 	}
 	return g, nil
 }

@@ -59,7 +59,7 @@ type Options struct {
 	// not by a sync of their own: those that change all the time. nil: none.
 	Gated func(name string) bool
 	// GatesOff switches guards off, for tests that show what they are for: follower, leader, inline, truncate,
-	// snapshot, clamp, pipeline, replay, install, transfer.
+	// snapshot, clamp, vote, pipeline, replay, install, transfer.
 	GatesOff []string
 	// Fatal hears of what the node cannot go on after: the process should end. nil: it is only logged.
 	Fatal func(error)
@@ -293,6 +293,7 @@ func (n *Node) openStores(ctx context.Context) (err error) {
 	if n.votes, err = OpenStable(e.FS, own); err != nil {
 		return errors.Join(err, n.logs.Close())
 	}
+	n.votes.gates = n.o.gates
 	if n.snaps, err = OpenSnapshots(e.FS, own, n.logs); err != nil {
 		return errors.Join(err, n.votes.Close(), n.logs.Close())
 	}

@@ -36,6 +36,8 @@ import (
 //
 // The checksum is CRC-32C of the rest of the slot.
 type StableStore struct {
+	gates *gates // set before anybody else knows it
+
 	mu     sync.Mutex // held over its I/O: a vote waits for the disk
 	f      vfs.File
 	rec    voteRecord
@@ -205,6 +207,11 @@ func (s *StableStore) SetUint64(key []byte, val uint64) error {
 	switch string(key) {
 	case keyLastVoteTerm:
 		s.staged = val
+		if s.gates.off(oneVote) {
+			rec := s.rec
+			rec.voteTerm = val
+			return s.write(rec)
+		}
 		return nil
 	case keyCurrentTerm:
 		if s.failed != nil {

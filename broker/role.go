@@ -217,12 +217,13 @@ func (b *Broker) savePeriod(configured time.Duration) time.Duration {
 // stateVersion is the epoch that data versions carry.
 func (b *Broker) stateVersion() int64 { return b.roles.newest().Epoch }
 
-// identity is the number under which this node is registered, 0 for who leads, and the epoch of that.
+// identity is the number under which this node is registered, 0 for who leads, and the epoch of that. Who has just been
+// elected is 0 once it has taken over the tables of its predecessor.
 func (b *Broker) identity() (id, epoch int64) {
 	st := b.roles.newest()
 	c := b.conf()
 	switch {
-	case st.Role == replication.Leader:
+	case st.Role == replication.Leader && b.leads.Load():
 		return 0, st.Epoch
 	case st.Mode == replication.Raft:
 		n, _ := strconv.ParseInt(strings.TrimPrefix(c.DLegerSelfID, "n"), 10, 32) // it is a number, by review

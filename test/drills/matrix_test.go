@@ -482,6 +482,10 @@ func (x *trial) loss(n *node, most int64) int64 {
 		x.lost[w] = true
 	}
 	x.run.Lost += int64(len(j.lost))
+	if gone := x.reader.unseen(h); most == 0 && gone > 0 {
+		x.run.Unseen += gone
+		x.Errorf("%d messages were read before the fault and are gone", gone)
+	}
 	x.reader.forget(h)
 	return j.lostBytes
 }

@@ -322,7 +322,7 @@ func (n *network) serveControl(ctx context.Context, c net.Conn, r *bufio.Reader,
 			return
 		}
 		if rh.kind == kindAppend {
-			if b, err, past := n.heartbeat(body, h); past {
+			if b, past, err := n.heartbeat(body, h); past {
 				n.reply(ctx, out, rh, b, err)
 				continue
 			}
@@ -352,30 +352,30 @@ func (n *network) reply(ctx context.Context, out *call, rh header, body []byte, 
 // brings a newer term, or comes to a node that leads or wants to, must not go past it: the library would change the term
 // under the hands of that goroutine, and a leader that has been away would store the appends that wait for it under the term
 // of its successor, as entries that look like those of that one.
-func (n *network) heartbeat(body []byte, h hello) (b []byte, err error, past bool) {
+func (n *network) heartbeat(body []byte, h hello) (b []byte, past bool, err error) {
 	w, err := parseAppend(body)
 	if err != nil {
-		return nil, err, true
+		return nil, true, err
 	}
 	t := n.sink.Load()
 	if t == nil {
-		return nil, errNotReady, true
+		return nil, true, errNotReady
 	}
 	cb := t.heartbeat.Load()
 	if cb == nil || len(w.entries) > 0 || w.prev > 0 || w.commit > 0 {
-		return nil, fmt.Errorf("%w: no heartbeat", errWire), true
+		return nil, true, fmt.Errorf("%w: no heartbeat", errWire)
 	}
 	if follows := t.follows.Load(); follows == nil || !(*follows)(w.term) {
-		return nil, nil, false
+		return nil, false, nil
 	}
 	ch := make(chan raft.RPCResponse, 1)
 	(*cb)(raft.RPC{Command: n.request(w, h), RespChan: ch})
 	select {
 	case r := <-ch:
 		b, err = n.beaten(r.Response, r.Error)
-		return b, err, true
+		return b, true, err
 	default: // shut down: it does not answer
-		return nil, errNotReady, true
+		return nil, true, errNotReady
 	}
 }
 

@@ -127,10 +127,20 @@ func TestHeldPullStays(t *testing.T) {
 			if c.probe < 0 {
 				cl.opt.LeaderProbe = c.probe
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-			defer cancel()
-			_, err := cl.Pull(ctx, theQueue, 0, 1, Expression{}, time.Hour)
-			require.ErrorIs(t, err, context.DeadlineExceeded)
+			ctx, cancel := context.WithCancel(t.Context())
+			puller := run.New(ctx, "test")
+			ended := make(chan error, 1)
+			puller.Go("pull", func(ctx context.Context) error {
+				_, err := cl.Pull(ctx, theQueue, 0, 1, Expression{}, time.Hour)
+				ended <- err
+				return nil
+			})
+			require.Eventually(t, func() bool {
+				return first.count(protocol.RequestPullMessage) == 1 && (c.probe < 0 || first.count(protocol.RequestGetBrokerRuntimeInfo) >= 3)
+			}, 20*time.Second, time.Millisecond)
+			cancel()
+			require.ErrorIs(t, <-ended, context.Canceled)
+			require.NoError(t, puller.Wait())
 			require.Zero(t, other.count(protocol.RequestPullMessage))
 			require.Equal(t, 1, first.count(protocol.RequestPullMessage))
 			require.Equal(t, c.probe < 0, first.count(protocol.RequestGetBrokerRuntimeInfo) == 0)

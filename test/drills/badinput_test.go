@@ -170,7 +170,7 @@ func TestRobustBadSlaves(t *testing.T) {
 		alone.terminate(t)
 		n := c.add(t, hostB, 0, slaveConf, ha, "--store-path-root-dir="+alone.dir+"/store")
 		n.start(t)
-		says(t, n, "the master refuses", "move its directory away to fill it from the master")
+		says(t, n, "the master refuses", "which is another one", "move the directory of broker-a:1 away and start it empty")
 		require.Equal(t, had, n.positions(t)["written"], "nothing was cut")
 		n.terminate(t)
 	})

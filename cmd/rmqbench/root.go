@@ -104,8 +104,10 @@ func withDefaultVerb(args []string) []string {
 
 func newRootCmd(stdout, stderr io.Writer) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "rmqbench",
-		Short:         "Drive the engine on this machine's disk and tell what came of it",
+		Use:   "rmqbench",
+		Short: "Drive the engine, or brokers round one log, on this machine and tell what came of it",
+		Long: "Drive the engine, or brokers round one log, on this machine and tell what came of it.\n\n" +
+			"Flags without a command are those of run: rmqbench --flush=sync --repl=raft spawns three brokers, measures them, and writes a report.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Version:       version(),

@@ -41,19 +41,21 @@ func catchUp(b *testing.B, repl string) {
 	}
 	net := newClient(b)
 	defer func() { require.NoError(b, net.Close()) }()
+	c, err := net.Dial(b.Context(), leader.Addr)
+	require.NoError(b, err)
 
 	began, from := time.Now(), written(b, cl, leader)
-	write(b.Context(), b, net, leader.Addr, 0, 200_000)
+	write(b.Context(), b, c, 0, 200_000)
 	most := 200_000 / time.Since(began).Seconds()
 	away.Kill()
 	each := (written(b, cl, leader) - from) / 200_000
-	write(b.Context(), b, net, leader.Addr, 0, 1<<30/each)
+	write(b.Context(), b, c, 0, 1<<30/each)
 
 	ctx, stop := context.WithCancel(b.Context())
 	ended := make(chan struct{})
 	go func() { // ends with ctx
 		defer close(ended)
-		write(ctx, b, net, leader.Addr, 0.3*most, 1<<40)
+		write(ctx, b, c, 0.3*most, 1<<40)
 	}()
 	defer func() { stop(); <-ended }()
 	require.NoError(b, cl.StartNode(b.Context(), away))
@@ -152,11 +154,8 @@ func cpuSeconds(b *testing.B, pid int) float64 {
 
 // write sends n messages of 1 KiB, 256 in flight, at a rate a second or as fast as it goes, until ctx ends. What its answers
 // say counts for nothing: a dual write without its slave says so.
-func write(ctx context.Context, b *testing.B, net *remoting.Client, addr string, rate float64, n int64) {
+func write(ctx context.Context, b *testing.B, c *remoting.Conn, rate float64, n int64) {
 	const window, burst = 256, 64
-	c, err := net.Dial(ctx, addr)
-	require.NoError(b, err)
-	defer func() { _ = c.Close() }() // nothing is on its way
 	slots := make(chan struct{}, window)
 	var failed atomic.Pointer[error]
 	body := make([]byte, 1024)

@@ -24,7 +24,6 @@ import (
 	"rmq/cmd/internal/process"
 	"rmq/internal/config"
 	"rmq/internal/daemon"
-	"rmq/internal/run"
 	"rmq/namesrv"
 )
 
@@ -70,9 +69,6 @@ func load(f *process.Flags, both bool) (*process.Loaded, error) {
 	}, nil
 }
 
-// roomy is a memory limit from which huge pages are no risk: they may hold a little that is not used.
-const roomy = 1 << 30
-
 // diskFailure ends the process in a way that tells whoever started it to start it again.
 type diskFailure struct{ err error }
 
@@ -114,19 +110,11 @@ func start(ctx context.Context, settings *broker.Settings, file string, both boo
 		}
 		return nil, err
 	}
-	beside := run.New(context.WithoutCancel(ctx), "mqbroker")
-	if limit == 0 || limit >= roomy {
-		beside.Go("huge pages", daemon.HugeHeap)
-	}
 	return &process.Running{
 		Role: "broker", Host: c.BindAddress, Port: c.ListenPort, Boot: boot(c), Metrics: b.Metrics(), Alive: b.Alive, Ready: b.Ready,
 		Failed: failed,
 		Shutdown: func(ctx context.Context) error {
 			err := b.Shutdown(ctx)
-			beside.Cancel()
-			if werr := beside.Wait(); !errors.Is(werr, context.Canceled) {
-				err = errors.Join(err, werr)
-			}
 			var disk *diskFailure
 			select {
 			case f := <-failed: // on the way down

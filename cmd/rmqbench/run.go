@@ -77,7 +77,7 @@ the latencies come.`,
 	fl.StringVar(&f.batch, "batch", "1", "factor: wire: messages a request")
 	fl.StringVar(&f.header, "header", "json", "factor: wire: header encoding: json, binary")
 	fl.StringVar(&f.target, "target", "own", "factor: wire: own (a name server and a broker of ours), or the name servers of a running cluster, separated by +")
-	fl.IntSliceVar(&f.pause, "target-pids", nil, "process ids of the running clusters: stopped (SIGSTOP) while something else is measured, so that they do not take its cores")
+	fl.IntSliceVar(&f.pause, "target-pids", nil, "process ids of the running cluster: what they use is the target's, and they are stopped (SIGSTOP) while something else is measured")
 	fl.StringVar(&f.path, "path", "whole", "factor: embedded: whole (messages are encoded, appended one by one and dispatched), log (batches encoded beforehand, no queues, no index)")
 	fl.StringVar(&f.duration, "duration", "10s", "measured phase of each part")
 	fl.StringVar(&f.warmup, "warmup", "2s", "load before it that does not count")

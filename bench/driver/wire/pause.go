@@ -36,6 +36,9 @@ func (s *session) find(ctx context.Context) (err error) {
 		if s.cluster, err = findCluster(ctx, s.client, s.target); err != nil {
 			return err
 		}
+		if len(s.driver.Pause) > 0 {
+			s.cluster.pids = s.driver.Pause // slaves included, as those of a cluster of ours
+		}
 		return s.makeTopics(ctx)
 	}
 	if len(s.driver.Pause) == 0 {

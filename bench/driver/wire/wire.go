@@ -26,8 +26,8 @@ type Driver struct {
 	FaultsDir string
 	// BrokerConf is more lines for the configuration of the broker.
 	BrokerConf []string
-	// Pause holds process ids of the running clusters that are targets. They are stopped (SIGSTOP) while something
-	// else is measured: an idle JVM takes its share of the cores.
+	// Pause holds process ids of the running cluster that is a target. They are stopped (SIGSTOP) while something else
+	// is measured, since an idle JVM takes its share of the cores, and what they use counts as the target's.
 	Pause []int
 }
 

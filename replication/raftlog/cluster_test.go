@@ -419,11 +419,12 @@ func TestGroup(t *testing.T) {
 				c.send("topic", 0, "without "+id)
 				c.start(id)
 			}
-			c.send("topic", 0, "last")
+			last := c.send("topic", 0, "last").QueueOffset
+			require.GreaterOrEqual(t, last, int64(53), "a send that is tried again may be there twice")
 			c.caughtUp()
 			c.same()
 			for _, id := range c.ids {
-				require.EqualValues(t, 54, c.high(c.node(id), "topic", 0))
+				require.Equal(t, last+1, c.high(c.node(id), "topic", 0))
 			}
 		})
 	}

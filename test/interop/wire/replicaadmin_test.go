@@ -79,8 +79,7 @@ func TestGroupAdmin(t *testing.T) {
 			sameLog(t, g.c, lead, n)
 		}
 	}
-	_, end := lead.span(t, g.c)
-	at := strconv.FormatInt(end, 10)
+	const at = `[1-9]\d+` // a group saves documents in its log at any time
 	rows := []struct {
 		args  string
 		since line

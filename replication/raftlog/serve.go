@@ -273,15 +273,8 @@ func (n *network) settle(ctx context.Context, q *held, b []byte) ([]byte, error)
 		body, err := json.Marshal(q.direct)
 		return append(b, body...), err
 	}
-	r, err := q.to.await(ctx, q.answer)
+	resp, err := n.appended(q.to.await(ctx, q.answer))
 	if err != nil {
-		return b, err
-	}
-	resp, ok := r.(*raft.AppendEntriesResponse)
-	if !ok {
-		return b, fmt.Errorf("BUG: an append is answered by %T", r)
-	}
-	if err := n.o.Settle(); err != nil {
 		return b, err
 	}
 	stored := time.Now()
@@ -379,16 +372,22 @@ func (n *network) heartbeat(body []byte, h hello) (b []byte, past bool, err erro
 	}
 }
 
-// beaten is the answer to a heartbeat.
-func (n *network) beaten(r any, err error) ([]byte, error) {
+// appended is what the library answers to an append, once what this node has noted of its term is on disk.
+func (n *network) appended(r any, err error) (*raft.AppendEntriesResponse, error) {
 	if err != nil {
 		return nil, err
 	}
 	resp, ok := r.(*raft.AppendEntriesResponse)
 	if !ok {
-		return nil, fmt.Errorf("BUG: a heartbeat is answered by %T", r)
+		return nil, fmt.Errorf("BUG: an append is answered by %T", r)
 	}
-	if err := n.o.Settle(); err != nil {
+	return resp, n.o.Settle()
+}
+
+// beaten is the answer to a heartbeat.
+func (n *network) beaten(r any, err error) ([]byte, error) {
+	resp, err := n.appended(r, err)
+	if err != nil {
 		return nil, err
 	}
 	return n.response(resp).append(nil), nil

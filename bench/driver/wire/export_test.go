@@ -16,3 +16,9 @@ func HandOver(ctx context.Context, s bench.Session) error {
 	}
 	return Ask(ctx, c.client, leader.Addr, protocol.NewRequest(protocol.RequestTransferLeader), nil)
 }
+
+// Process is what a process has used so far.
+func Process(pid int) (c bench.Counters) {
+	countProcess(&c, pid)
+	return c
+}

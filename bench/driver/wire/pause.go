@@ -14,15 +14,12 @@ const wakeTimeout = 60 * time.Second
 // afterPause is what a cluster that was paused gets to itself before load: its groups elect, its slaves attach again.
 const afterPause = 10 * time.Second
 
-// pause stops or continues the processes of running clusters, so that these take nothing from what is measured.
-func (d Driver) pause(stop bool) error {
-	sig := syscall.SIGCONT
-	if stop {
-		sig = syscall.SIGSTOP
-	}
+// signal stops (SIGSTOP) or continues (SIGCONT) the processes of the running cluster, so that these take nothing from what is
+// measured.
+func (d Driver) signal(s syscall.Signal) error {
 	var errs []error
 	for _, pid := range d.Pause {
-		if err := syscall.Kill(pid, sig); err != nil {
+		if err := syscall.Kill(pid, s); err != nil {
 			errs = append(errs, fmt.Errorf("--target-pids: process %d: %w", pid, err))
 		}
 	}
@@ -47,10 +44,8 @@ func (s *session) find(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, wakeTimeout)
 	defer cancel()
 	for wait := afterPause; ; wait = time.Second {
-		select {
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		case <-time.After(wait):
+		if end := pause(ctx, wait); end != nil {
+			return errors.Join(end, err)
 		}
 		if err = once(); err == nil {
 			return nil

@@ -23,17 +23,9 @@ import (
 // rssAnonMB is the memory of a process without the page cache.
 func rssAnonMB(b *testing.B, pid int) float64 {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	require.NoError(b, err)
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "RssAnon:"); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			require.NoError(b, err)
-			return kib / 1024
-		}
-	}
-	b.Fatal("no RssAnon")
-	return 0
+	size := wire.Process(pid).RSSAnonBytes
+	require.NotNil(b, size)
+	return float64(*size) / (1 << 20)
 }
 
 func newClient(b *testing.B) *remoting.Client {

@@ -2,10 +2,6 @@ package wire_test
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -139,17 +135,9 @@ func written(b *testing.B, cl *wire.Cluster, n *wire.Node) int64 {
 // cpuSeconds is what a process has used.
 func cpuSeconds(b *testing.B, pid int) float64 {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	require.NoError(b, err)
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	sum := 0.0
-	for _, f := range fields[11:13] { // user and system time, in ticks of 10 ms
-		ticks, err := strconv.ParseFloat(f, 64)
-		require.NoError(b, err)
-		sum += ticks / 100
-	}
-	return sum
+	used := wire.Process(pid).CPUNanos
+	require.NotNil(b, used)
+	return float64(*used) / 1e9
 }
 
 // write sends n messages of 1 KiB, 256 in flight, at a rate a second or as fast as it goes, until ctx ends. What its answers

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"rmq/bench"
@@ -81,7 +82,7 @@ func (d Driver) Open(ctx context.Context, c bench.Config) (_ bench.Session, err 
 	if s.target != "" {
 		return s, s.find(ctx)
 	}
-	if err := d.pause(true); err != nil {
+	if err := d.signal(syscall.SIGSTOP); err != nil {
 		return nil, err
 	}
 	if d.Null {
@@ -343,7 +344,7 @@ func (s *session) Close() error {
 		s.cluster = nil
 	}
 	if s.target == "" {
-		errs = append(errs, s.driver.pause(false))
+		errs = append(errs, s.driver.signal(syscall.SIGCONT))
 	}
 	return errors.Join(errs...)
 }

@@ -24,7 +24,7 @@ func smallPlan(t *testing.T, cells []results.Cell, change func(*engine.Options))
 	return bench.Plan{
 		Cells: cells, Reps: 1, OutDir: filepath.Join(t.TempDir(), "run"),
 		Base: bench.Workload{
-			Duration: 300 * time.Millisecond, Warmup: 50 * time.Millisecond, Grace: 10 * time.Second, Seed: 3, Workers: 1,
+			Duration: 3 * time.Second, Warmup: 50 * time.Millisecond, Grace: 10 * time.Second, Seed: 3, Workers: 1,
 			MaxBytes: 8 << 20, SegmentBytes: 1 << 20, Tags: true, Keys: true,
 		},
 		Drivers: map[string]bench.Driver{"embedded": embedded.Driver{Options: func(o *engine.Options) {

@@ -56,7 +56,7 @@ func plan(t *testing.T, d bench.Driver, cells ...results.Cell) bench.Plan {
 	return bench.Plan{
 		Cells: cells, Reps: 1, OutDir: filepath.Join(t.TempDir(), "run"),
 		Base: bench.Workload{
-			Duration: 300 * time.Millisecond, Warmup: 50 * time.Millisecond, Grace: 20 * time.Second, Seed: 3, Workers: 1,
+			Duration: time.Second, Warmup: 50 * time.Millisecond, Grace: 20 * time.Second, Seed: 3, Workers: 1,
 			MaxBytes: 16 << 20, SegmentBytes: 4 << 20,
 		},
 		Drivers: map[string]bench.Driver{d.Name(): d},
@@ -111,7 +111,7 @@ func TestReplicas(t *testing.T) {
 		results.Cell{Flush: "async", Topics: 2, Producers: 2, Window: 16, Rate: "max"},
 		results.Cell{Flush: "sync", Topics: 2, Producers: 2, Window: 16, Rate: "max"},
 		results.Cell{Flush: "sync", Topics: 2, Producers: 2, Window: 16, Rate: "max", Consumers: 1})
-	p.Base.Duration = 1500 * time.Millisecond // the first sync of five stores on a busy disk may take longer than a blink
+	p.Base.Duration = 4 * time.Second // the first sync of five stores on a busy disk takes long at times
 	classes := []results.Class{results.ClassD2, results.ClassD3f, results.ClassD5}
 	for i, repl := range []string{"async", "sync", "raft"} {
 		p.Cells[i].Repl = repl

@@ -44,7 +44,7 @@ func options(t *testing.T) failover.Options {
 	require.NoError(t, err)
 	return failover.Options{
 		Events: []string{results.FailKill, results.FailFreeze, results.FailPartition}, Trials: 1, Others: 1, Flush: "async", Repl: "none", Topics: 2, Queues: 2,
-		Size: 256, Log: 1 << 20, MaxLog: 1 << 30, Rate: rate, RateAs: "600", After: 300 * time.Millisecond, Freeze: 300 * time.Millisecond,
+		Size: 256, Log: 1 << 20, MaxLog: 1 << 30, Rate: rate, RateAs: "600", After: 2 * time.Second, Freeze: 300 * time.Millisecond,
 		Delay: 50 * time.Millisecond, Timeout: 10 * time.Second, Tail: true, Seed: 1, SegmentBytes: 4 << 20, Driver: wire.Driver{BinDir: programs},
 		OutDir: filepath.Join(t.TempDir(), "run"),
 	}
@@ -86,7 +86,7 @@ func TestOneBroker(t *testing.T) {
 // nothing has been sent, and nothing that was acknowledged is lost.
 func TestGroup(t *testing.T) {
 	o := options(t)
-	o.Events, o.Repl, o.Flush, o.After = []string{results.FailKill}, "raft", "sync", time.Second
+	o.Events, o.Repl, o.Flush, o.After = []string{results.FailKill}, "raft", "sync", 3*time.Second
 	f, err := failover.Run(t.Context(), o)
 	require.NoError(t, err)
 	require.Zero(t, f.Lost())

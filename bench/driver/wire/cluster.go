@@ -140,7 +140,7 @@ func (cl *cluster) count(c *bench.Counters) {
 }
 
 // countTimeout bounds how long a snapshot waits for a broker.
-const countTimeout = 300 * time.Millisecond
+const countTimeout = 2 * time.Second
 
 // stop ends the children.
 func (cl *cluster) stop() error {

@@ -65,10 +65,7 @@ func (m *ConsumerOffsetManager) adopt(doc []byte) error {
 		}
 		q.resets = offset
 	})
-	m.mu.Lock()
-	m.version = f.DataVersion
-	m.mu.Unlock()
-	m.saver.adopted()
+	m.saver.adopt(&m.mu, func() { m.version = f.DataVersion })
 	return nil
 }
 

@@ -1,14 +1,17 @@
 package broker
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"rmq/internal/run"
 	"rmq/internal/vfs"
 	"rmq/remoting/protocol"
 )
@@ -131,4 +134,42 @@ func (m *memMetaLog) Save(name string, b []byte) error {
 	m.saves++
 	m.docs[name] = b
 	return nil
+}
+
+// Proves that a table which another node has saved is taken over while a change of this node's is being saved, without either
+// waiting for the other for good: nobody holds the lock of a table while waiting for the save of it.
+func TestAdoptWhileSaving(t *testing.T) {
+	m, _ := testManagers(t, vfs.NewHeap(), "")
+	for name, table := range map[string]struct {
+		saver *saver
+		mu    *sync.Mutex
+		adopt func(doc []byte) error
+	}{
+		topicsName:  {&m.Topics.saver, &m.Topics.mu, func(doc []byte) error { _, err := m.Topics.adopt(doc); return err }},
+		groupsName:  {&m.Groups.saver, &m.Groups.mu, m.Groups.adopt},
+		offsetsName: {&m.Offsets.saver, &m.Offsets.mu, m.Offsets.adopt},
+	} {
+		t.Run(name, func(t *testing.T) {
+			encode, doc := table.saver.encode, table.saver.encode()
+			g := run.New(t.Context(), "adopt "+name)
+			held := false
+			table.saver.encode = func() []byte { // called while the saver's lock is held
+				g.Go("adopt", func(context.Context) error { return table.adopt(doc) })
+				for end := time.Now().Add(50 * time.Millisecond); !held && time.Now().Before(end); time.Sleep(time.Millisecond) {
+					if held = !table.mu.TryLock(); !held {
+						table.mu.Unlock()
+					}
+				}
+				if held { // encode would never return
+					return doc
+				}
+				return encode()
+			}
+			table.saver.changed()
+			require.NoError(t, table.saver.save())
+			require.NoError(t, g.Wait())
+			require.False(t, held, "the table is locked by somebody who waits for the save")
+			require.False(t, table.saver.dirty())
+		})
+	}
 }

@@ -65,10 +65,14 @@ func (s *saver) known() bool {
 	return s.shared >= s.changes.Load()
 }
 
-// adopted says that the table was replaced by one that is saved elsewhere: what was not saved is gone.
-func (s *saver) adopted() {
+// adopt replaces the table, under its lock, by one that is saved elsewhere: what was not saved is gone. The locks are
+// taken in the order of a save, which encodes the table while it holds mu.
+func (s *saver) adopt(table sync.Locker, replace func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	table.Lock()
+	defer table.Unlock()
+	replace()
 	s.saved = s.changes.Load()
 	s.shared = s.saved
 }

@@ -101,8 +101,12 @@ func (m *SubscriptionGroupManager) adopt(doc []byte) error {
 	if err := protocol.DecodeBody(doc, &f); err != nil {
 		return err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.saver.adopt(&m.mu, func() { m.replace(&f) })
+	return nil
+}
+
+// replace makes the table what f says, under the lock.
+func (m *SubscriptionGroupManager) replace(f *groupsFile) {
 	m.forbidden = map[string]map[string]int32{}
 	for group, topics := range f.ForbiddenTable {
 		if len(topics) > 0 {
@@ -122,8 +126,6 @@ func (m *SubscriptionGroupManager) adopt(doc []byte) error {
 		m.put(c)
 	}
 	m.version = f.DataVersion
-	m.saver.adopted()
-	return nil
 }
 
 // remove takes a group out, under the lock, and says whether it was there.

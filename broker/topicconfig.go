@@ -91,8 +91,12 @@ func (m *TopicConfigManager) adopt(doc []byte) (changed bool, err error) {
 	if err := protocol.DecodeBody(doc, &f); err != nil {
 		return false, err
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	m.saver.adopt(&m.mu, func() { changed = m.replace(&f) })
+	return changed, nil
+}
+
+// replace makes the table what f says, under the lock, and says whether that is another one.
+func (m *TopicConfigManager) replace(f *topicsFile) (changed bool) {
 	changed = m.version != f.DataVersion
 	for _, e := range slices.Clone(m.sorted) {
 		if f.TopicConfigTable[e.config.TopicName] == nil {
@@ -111,8 +115,7 @@ func (m *TopicConfigManager) adopt(doc []byte) (changed bool, err error) {
 		}
 	}
 	m.version = f.DataVersion
-	m.saver.adopted()
-	return changed, nil
+	return changed
 }
 
 // remove takes a topic out, under the lock, and says whether it was there.

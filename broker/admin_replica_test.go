@@ -90,6 +90,19 @@ func TestGroupChanges(t *testing.T) {
 	require.Contains(t, remark, nodes[next].conf().clientAddr())
 	require.Contains(t, p.require(p.call(request(protocol.RequestPromoteReplica)), protocol.ResponseSystemError), "transferLeader")
 
+	// What a client commits at a node that led before goes to the leader, and does not outlive what it has committed there since.
+	read := func(n *Broker) int64 {
+		at, _ := n.Offsets.Query([]byte("g"), []byte("T"), 0)
+		return at
+	}
+	commit := func(n *Broker, offset int64) { n.Offsets.Commit([]byte("g"), []byte("T"), 0, offset) }
+	commit(nodes[old], 2)
+	require.Eventually(t, func() bool { return read(nodes[next]) == 2 && read(nodes[3-old-next]) == 2 }, 30*time.Second, 5*time.Millisecond)
+	commit(nodes[next], 7)
+	require.Eventually(t, func() bool { return read(nodes[old]) == 7 }, 30*time.Second, 5*time.Millisecond)
+	commit(nodes[old], 5)
+	require.EqualValues(t, 7, read(nodes[old]), "it was on its way when the client went to the leader")
+
 	p = connect(t, nodes[next])
 	change := func(pairs ...string) *protocol.Command {
 		return p.call(request(protocol.RequestChangeMember, pairs...))

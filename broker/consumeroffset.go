@@ -31,6 +31,7 @@ type ConsumerOffsetManager struct {
 
 	table   *shardMap[*groupOffsets] // by topic@group
 	pending atomic.Int64             // resets that no pull has handed out
+	strays  atomic.Bool              // there may be offsets that the leader does not know
 	commits atomic.Int64
 	mu      sync.Mutex // guards version
 	version protocol.DataVersion
@@ -180,7 +181,8 @@ func (m *ConsumerOffsetManager) Query(group, topic []byte, queueID int32) (int64
 	return q.committed, q.committed >= 0
 }
 
-// Commit stores an offset. It is dropped, and the result false, while a reset is pending.
+// Commit stores an offset. It is dropped, and the result false, while a reset is pending. On a node that does not lead it
+// counts if it lies further than what is here: it goes to the leader, who takes it over by maximum.
 func (m *ConsumerOffsetManager) Commit(group, topic []byte, queueID int32, offset int64) bool {
 	q := m.slot(group, topic, queueID)
 	if q == nil || offset < 0 {
@@ -191,11 +193,16 @@ func (m *ConsumerOffsetManager) Commit(group, topic []byte, queueID int32, offse
 		q.mu.Unlock()
 		return false
 	}
+	if !m.leads() {
+		if offset <= q.committed {
+			q.mu.Unlock()
+			return true
+		}
+		q.local = m.clock().UnixMilli()
+		m.strays.Store(true)
+	}
 	changed := q.committed != offset
 	q.committed = offset
-	if !m.leads() {
-		q.local = m.clock().UnixMilli()
-	}
 	q.mu.Unlock()
 	if changed {
 		m.saver.changed()

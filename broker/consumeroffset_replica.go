@@ -20,7 +20,7 @@ type mergeOffsetsBody struct {
 	Offsets []localOffset `json:"offsets"`
 }
 
-// adopt makes the table what a document of the leader says, but for what was committed here meanwhile.
+// adopt makes the table what a document of the leader says, but for what was committed here meanwhile and lies further.
 func (m *ConsumerOffsetManager) adopt(doc []byte) error {
 	var f offsetsFile
 	if err := protocol.DecodeBody(doc, &f); err != nil {
@@ -53,7 +53,7 @@ func (m *ConsumerOffsetManager) adopt(doc []byte) error {
 	m.loadTable(f.OffsetTable, func(q *queueOffset, offset int64) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		if q.local == 0 {
+		if q.local == 0 || q.committed < offset {
 			q.committed = offset
 		}
 	})
@@ -71,11 +71,17 @@ func (m *ConsumerOffsetManager) adopt(doc []byte) error {
 
 // locals are the offsets that the leader does not know yet.
 func (m *ConsumerOffsetManager) locals() (out []localOffset) {
+	if !m.strays.Swap(false) {
+		return nil
+	}
 	m.eachQueue(func(g *groupOffsets, id int32, q *queueOffset) {
 		if q.local > 0 {
 			out = append(out, localOffset{g.group, g.topic, id, q.committed, q.local})
 		}
 	})
+	if len(out) > 0 {
+		m.strays.Store(true)
+	}
 	return out
 }
 

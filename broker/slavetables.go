@@ -34,8 +34,12 @@ var slaveTables = []struct {
 }
 
 // followTables takes over the master's tables while this node is its slave
-// (org.apache.rocketmq.broker.slave.SlaveSynchronize). A group replicates them in its log.
+// (org.apache.rocketmq.broker.slave.SlaveSynchronize). A group replicates them in its log, and its followers return what
+// groups have committed at them.
 func (b *Broker) followTables(ctx context.Context) error {
+	if b.roles.newest().Mode == replication.Raft {
+		return b.returnOffsets(ctx)
+	}
 	if _, ok := b.store.(replication.Promoter); !ok {
 		return nil
 	}
@@ -76,6 +80,39 @@ func (b *Broker) followTables(ctx context.Context) error {
 			b.registrar.Reregister()
 		}
 	}
+}
+
+// returnOffsets tells the leader of a group what was committed at this node, by clients that do not know yet who leads.
+func (b *Broker) returnOffsets(ctx context.Context) error {
+	tick := time.NewTicker(tablePeriod)
+	defer tick.Stop()
+	told := false // that the leader does not take them
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		st := b.roles.newest()
+		if st.Role != replication.Follower || st.Client == "" || !b.Offsets.strays.Load() {
+			continue
+		}
+		err := b.returnNow(ctx, st.Client)
+		if err != nil && !told && ctx.Err() == nil {
+			b.log.Warn("the leader does not take the offsets that were committed here; it will be asked again", "leader", st.Client, "err", err)
+		}
+		told = err != nil
+	}
+}
+
+func (b *Broker) returnNow(ctx context.Context, leader string) error {
+	ctx, cancel := context.WithTimeout(ctx, tableTimeout)
+	defer cancel()
+	conn, err := b.registrar.client.Conn(ctx, leader)
+	if err != nil {
+		return err
+	}
+	return b.giveOffsets(ctx, conn)
 }
 
 // guessMaster looks for who serves haMasterAddress one port below it, where clients reach a broker whose haListenPort was

@@ -18,7 +18,7 @@ import (
 // majority, and that to its leader: one slow node has longer timeouts and slows nobody else down.
 const (
 	maxPace     = 3         // the timeouts are doubled so often at most
-	paceTrips   = 5         // round trips that fit into the heartbeat timeout: the lease, half of it, holds 2.5
+	paceTrips   = 5         // round trips that fit into the heartbeat timeout
 	paceSamples = 4         // the least of so many counts: a stall of the machine is not a slow link
 	paceCalm    = 120       // so many looks in a row must ask for a smaller step
 	paceTimeout = deadAfter // of a measurement

@@ -1,13 +1,16 @@
 package broker
 
 import (
+	"context"
 	"path"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"rmq/engine"
 	"rmq/remoting/protocol"
 	"rmq/replication"
 )
@@ -35,6 +38,12 @@ func TestPairChanges(t *testing.T) {
 		return ok && at == 2 && len(slave.Offsets.locals()) == 0
 	}, 20*time.Second, 5*time.Millisecond)
 
+	mine, copied := m.epochs(), s.epochs()
+	require.Equal(t, []protocol.EpochEntry{{Epoch: 1, EndOffset: master.store.Max()}}, mine.EpochList)
+	require.EqualValues(t, 1, copied.BrokerID)
+	copied.BrokerID = 0
+	require.Equal(t, mine, copied)
+
 	text := scrape(master)
 	require.Contains(t, text, `mode="sync",node_id="broker-a",node_type="broker",role="leader"} 1`)
 	for _, name := range []string{"rmq_replication_lag_bytes", "rmq_replication_quiet_seconds", "rmq_replication_sent_bytes_total"} {
@@ -54,7 +63,33 @@ func TestPairChanges(t *testing.T) {
 	require.Equal(t, slave.store.Max(), did.End)
 	require.Zero(t, did.MayLose)
 	awaitRole(t, slave, true)
+	require.Equal(t, protocol.EpochEntryCache{
+		ClusterName: "DefaultCluster", BrokerName: "broker-a", BrokerID: 0, MaxOffset: did.End,
+		EpochList: []protocol.EpochEntry{{Epoch: 1, EndOffset: did.End}, {Epoch: did.Epoch, StartOffset: did.End, EndOffset: did.End}},
+	}, s.epochs())
 	s.require(s.call(sendRequest("T", 0, "after")), protocol.ResponseSlaveNotAvailable) // it leads in the mode of its master
+}
+
+// Proves that a broker whose log is kept without replication says that it has no epochs.
+func TestNoEpochs(t *testing.T) {
+	open := func(ctx context.Context, o engine.Options, events replication.Events) (Store, error) {
+		s, err := engine.Open(ctx, o)
+		if err != nil {
+			return nil, err
+		}
+		return replication.NewPlain(s, events), nil
+	}
+	p := connect(t, startBroker(t, Options{Settings: settings(t, t.TempDir()), Open: open}))
+	require.Equal(t, "broker-a 0 has no epochs: its log is kept without replication", p.require(p.call(request(protocol.RequestGetBrokerEpochCache)), protocol.ResponseSystemError))
+}
+
+// epochs asks who led when.
+func (p *peer) epochs() (c protocol.EpochEntryCache) {
+	p.tb.Helper()
+	resp := p.call(request(protocol.RequestGetBrokerEpochCache))
+	p.require(resp, protocol.ResponseSuccess)
+	require.NoError(p.tb, protocol.DecodeBody(resp.Body, &c))
+	return c
 }
 
 // Proves on a group of three that leadership goes where an operator wants it, that a node that does not lead
@@ -126,4 +161,18 @@ func TestGroupChanges(t *testing.T) {
 	f := connect(t, nodes[3-old-next])
 	require.NoError(t, protocol.DecodeBody(f.call(request(protocol.RequestGetBrokerHAStatus)).Body, &state))
 	require.Equal(t, nodes[next].conf().clientAddr(), state.HAClientRuntimeInfo.MasterAddr)
+	var lead, follows protocol.EpochEntryCache
+	require.Eventually(t, func() bool { // the group saves documents in its log at any time
+		lead, follows = p.epochs(), f.epochs()
+		return slices.Equal(lead.EpochList, follows.EpochList)
+	}, 30*time.Second, 5*time.Millisecond)
+	require.GreaterOrEqual(t, len(lead.EpochList), 2, "two have led")
+	require.Zero(t, lead.EpochList[0].StartOffset)
+	for i, e := range lead.EpochList[1:] {
+		require.Greater(t, e.Epoch, lead.EpochList[i].Epoch)
+		require.Equal(t, lead.EpochList[i].EndOffset, e.StartOffset)
+		require.Greater(t, e.EndOffset, e.StartOffset)
+	}
+	require.Zero(t, lead.BrokerID)
+	require.EqualValues(t, 3-old-next+1, follows.BrokerID)
 }

@@ -108,6 +108,7 @@ func (p *processors) adminProcessors() map[protocol.RequestCode]processor {
 		protocol.RequestViewBrokerStatsData:             handle(p.viewStats),
 		protocol.RequestGetBrokerRuntimeInfo:            handle(p.runtimeInfo),
 		protocol.RequestGetBrokerHAStatus:               handle(p.haStatus),
+		protocol.RequestGetBrokerEpochCache:             handle(p.epochs),
 		protocol.RequestPromoteReplica:                  handle(p.promote),
 		protocol.RequestTransferLeader:                  handle(p.transferLeader),
 		protocol.RequestChangeMember:                    handle(p.changeMember),

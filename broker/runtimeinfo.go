@@ -238,3 +238,28 @@ func (p *processors) haStatus(x *exchange, _ *noHeader) error {
 	}
 	return x.body(info)
 }
+
+// epochs answers 1007: who led when, by epochs of masters or terms of a group.
+func (p *processors) epochs(x *exchange, _ *noHeader) error {
+	log, ok := p.store.(replication.Chronicle)
+	if !ok {
+		return answerf(protocol.ResponseSystemError, "%s has no epochs: its log is kept without replication", p.conf().node())
+	}
+	reigns, err := log.Reigns()
+	if err != nil {
+		return err
+	}
+	c := p.conf()
+	id, _ := p.identity()
+	cache := protocol.EpochEntryCache{
+		ClusterName: c.BrokerClusterName, BrokerName: c.BrokerName, BrokerID: id, MaxOffset: p.store.Status().Written, EpochList: []protocol.EpochEntry{},
+	}
+	for i, r := range reigns {
+		end := cache.MaxOffset
+		if i+1 < len(reigns) {
+			end = reigns[i+1].Start
+		}
+		cache.EpochList = append(cache.EpochList, protocol.EpochEntry{Epoch: r.Epoch, StartOffset: r.Start, EndOffset: end})
+	}
+	return x.body(cache)
+}

@@ -211,6 +211,11 @@ func (a *Admin) HAStatus(ctx context.Context, addr string) (*protocol.HARuntimeI
 	return decode[protocol.HARuntimeInfo](a.call(ctx, addr, protocol.RequestGetBrokerHAStatus, nil, nil))
 }
 
+// Epochs tells which stretches of a broker's log which epoch of a master, or term of a group, has written.
+func (a *Admin) Epochs(ctx context.Context, addr string) (*protocol.EpochEntryCache, error) {
+	return decode[protocol.EpochEntryCache](a.call(ctx, addr, protocol.RequestGetBrokerEpochCache, nil, nil))
+}
+
 // Promote makes a slave the master of its name, in a new epoch. Without acceptLoss it refuses when acked
 // messages may be lost, and says how many bytes of them.
 func (a *Admin) Promote(ctx context.Context, addr string, acceptLoss bool) (*protocol.PromoteResponse, error) {

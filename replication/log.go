@@ -150,6 +150,19 @@ type Log interface {
 	Close() error
 }
 
+// Reign is a stretch of the log that one leader has written: an epoch of a master, a term of a group. It ends where the
+// next one begins.
+type Reign struct {
+	Epoch int64
+	Start int64 // position in the log
+}
+
+// Chronicle is a log that knows who led when.
+type Chronicle interface {
+	// Reigns are those of what the log holds, oldest first; with masters and slaves the last ones that left nothing too.
+	Reigns() ([]Reign, error)
+}
+
 // Promoter is a log whose leader is chosen by an operator.
 type Promoter interface {
 	// Promote makes this node lead, in a new epoch. Without acceptLoss it refuses when that may lose

@@ -329,7 +329,7 @@ var absent = map[string][]string{
 		"updateAclConfig", "deleteAclConfig", "deleteAccessConfig", "clusterAclConfigVersion", "updateGlobalWhiteAddr", "getAclConfig",
 	},
 	"a controller": {
-		"getSyncStateSet", "electMaster", "getControllerMetaData", "getControllerConfig", "updateControllerConfig", "cleanBrokerMetadata", "getBrokerEpoch",
+		"getSyncStateSet", "electMaster", "getControllerMetaData", "getControllerConfig", "updateControllerConfig", "cleanBrokerMetadata",
 	},
 	"replication":        {"resetMasterFlushOffset"},
 	"POP consumption":    {"setConsumeMode", "exportPopRecord"},

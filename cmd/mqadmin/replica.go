@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 
+	"rmq/client"
+	"rmq/remoting/protocol"
 	"rmq/replication"
 )
 
 func replicaCommands() []command {
 	return []command{
+		{"getBrokerEpoch", "Show which epochs have written the log of brokers", getBrokerEpoch},
 		{"raftStatus", "Show who leads a group and how far its members are", raftStatus},
 		{"raftPeer", "Add, promote or remove a member of a group", raftPeer},
 		{"transferLeader", "Make another member of a group lead it", transferLeader},
@@ -22,6 +25,54 @@ type nodeState struct {
 	Broker string             `json:"broker"`
 	Error  string             `json:"error,omitempty"`
 	Status replication.Status `json:"status"`
+}
+
+// epochsOf are the epochs at one broker.
+type epochsOf struct {
+	Broker string `json:"broker"`
+	*protocol.EpochEntryCache
+}
+
+type epochLists []epochsOf
+
+func (l epochLists) text(p *page) {
+	for _, b := range l {
+		p.line("\n#clusterName\t%s\n#brokerName\t%s\n#brokerAddr\t%s\n#brokerId\t%d", b.ClusterName, b.BrokerName, b.Broker, b.BrokerID)
+		for _, e := range b.EpochList {
+			p.line("#Epoch: EpochEntry{epoch=%d, startOffset=%d, endOffset=%d}", e.Epoch, e.StartOffset, e.EndOffset)
+		}
+	}
+}
+
+func getBrokerEpoch(f *flags) action {
+	name := f.text("broker-name", "b", "", "only brokers of this name")
+	cluster := f.text("cluster-name", "c", "", "only this cluster")
+	interval := f.number("interval", "i", 0, "show it again every so many seconds")
+	return func(ctx context.Context, t *tool) (any, error) {
+		return every(ctx, t, *interval, func() (any, error) {
+			brokers, err := listBrokers(ctx, t, *cluster)
+			if err != nil {
+				return nil, err
+			}
+			out := epochLists{}
+			var errs []error
+			for _, b := range brokers {
+				if *name != "" && b.name != *name {
+					continue
+				}
+				epochs, err := t.admin.Epochs(ctx, b.addr)
+				if err != nil {
+					errs = append(errs, fmt.Errorf("broker %s: %w", b.addr, err))
+					continue
+				}
+				out = append(out, epochsOf{b.addr, epochs})
+			}
+			if len(out)+len(errs) == 0 {
+				return out, fmt.Errorf("broker %s: %w", *name, client.ErrNotFound)
+			}
+			return out, errors.Join(errs...)
+		})
+	}
 }
 
 type voterRow struct {

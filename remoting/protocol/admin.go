@@ -274,6 +274,22 @@ type HARuntimeInfo struct {
 	HAClientRuntimeInfo      HAClientInfo       `json:"haClientRuntimeInfo"`
 }
 
+// EpochEntry is a stretch of the log that one master has written, from StartOffset to before EndOffset.
+type EpochEntry struct {
+	Epoch       int64 `json:"epoch"` // an int for Apache
+	StartOffset int64 `json:"startOffset"`
+	EndOffset   int64 `json:"endOffset"`
+}
+
+// EpochEntryCache is the body of GET_BROKER_EPOCH_CACHE.
+type EpochEntryCache struct {
+	ClusterName string       `json:"clusterName"`
+	BrokerName  string       `json:"brokerName"`
+	BrokerID    int64        `json:"brokerId"`
+	EpochList   []EpochEntry `json:"epochList"`
+	MaxOffset   int64        `json:"maxOffset"`
+}
+
 // ConsumerOffsetWrapper is the body of GET_ALL_CONSUMER_OFFSET: offsets by topic@group and queue.
 type ConsumerOffsetWrapper struct {
 	OffsetTable map[string]map[int32]int64 `json:"offsetTable"`

@@ -72,8 +72,9 @@ type lastSeen struct {
 }
 
 var (
-	_ replication.Log      = (*Service)(nil)
-	_ replication.Promoter = (*Service)(nil)
+	_ replication.Log       = (*Service)(nil)
+	_ replication.Promoter  = (*Service)(nil)
+	_ replication.Chronicle = (*Service)(nil)
 )
 
 // Open opens the store and begins to lead or to follow, as the configuration says and what has become
@@ -366,6 +367,15 @@ func (s *Service) Handover(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Reigns implements [replication.Chronicle]. There is never an error.
+func (s *Service) Reigns() ([]replication.Reign, error) {
+	var rs []replication.Reign
+	for _, e := range *s.epochs.Load() {
+		rs = append(rs, replication.Reign{Epoch: e.Epoch, Start: e.Start})
+	}
+	return rs, nil
 }
 
 // Status implements [replication.Log].

@@ -15,6 +15,7 @@ import (
 	"rmq/engine"
 	"rmq/internal/vfs"
 	"rmq/message"
+	"rmq/replication"
 )
 
 const nodeDir = "/store/raft-n0"
@@ -225,6 +226,33 @@ func TestDeleteRange(t *testing.T) {
 		require.EqualValues(t, 9, as[0].Result.QueueOffset)
 		require.NoError(t, s.Close())
 	})
+}
+
+// TestReigns proves that the terms of a log are told with where each begins, after a tail was cut
+// too.
+func TestReigns(t *testing.T) {
+	heap := vfs.NewHeap()
+	s := openLog(t, small(heap, engine.AsyncFlush))
+	none, err := s.reigns()
+	require.NoError(t, err)
+	require.Empty(t, none)
+	last := script(t, s)
+	at := func(index uint64) int64 {
+		e, err := s.entry(index)
+		require.NoError(t, err)
+		return e.pos
+	}
+	want := []replication.Reign{{Epoch: 1, Start: at(1)}, {Epoch: 2, Start: at(2)}, {Epoch: 3, Start: at(23)}, {Epoch: 4, Start: at(43)}}
+	got, err := s.reigns()
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.NoError(t, s.DeleteRange(30, last))
+	lead(t, s, 30, 7, []byte("x"))
+	want = append(want[:3], replication.Reign{Epoch: 7, Start: at(30)})
+	got, err = s.reigns()
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	require.NoError(t, s.Close())
 }
 
 // TestStoreLogsFails proves that a call that fails half-way leaves nothing of itself in the log, that the

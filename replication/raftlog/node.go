@@ -231,9 +231,10 @@ type Node struct {
 }
 
 var (
-	_ replication.Log   = (*Node)(nil)
-	_ replication.Group = (*Node)(nil)
-	_ replication.Timed = (*Node)(nil)
+	_ replication.Log       = (*Node)(nil)
+	_ replication.Group     = (*Node)(nil)
+	_ replication.Chronicle = (*Node)(nil)
+	_ replication.Timed     = (*Node)(nil)
 )
 
 // Open opens this node's copy of the log and makes it take part in its group, in the background: it comes

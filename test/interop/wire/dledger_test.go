@@ -3,14 +3,9 @@
 package wire
 
 import (
-	"bufio"
-	"bytes"
-	"io"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -74,61 +69,6 @@ func (g *ledgerGroup) leader(t *testing.T) int {
 	return at
 }
 
-// writer is an unmodified Java producer that sends one message after the other until it is told to end.
-type writer struct {
-	cmd  *exec.Cmd
-	in   io.Closer
-	done chan struct{}
-
-	mu  sync.Mutex
-	out bytes.Buffer
-}
-
-func startWriter(t *testing.T, l line, namesrv, topic, prefix string) *writer {
-	t.Helper()
-	w := &writer{done: make(chan struct{})}
-	props := []string{"-Drocketmq.client.logUseSlf4j=true"}
-	if short() {
-		props = append(props, "-Dpoll=1000") // it would take half a minute
-	}
-	w.cmd = l.java(t, "192m", props, "flow.Write", namesrv, topic, prefix, "1000000", "5", "200")
-	in, err := w.cmd.StdinPipe()
-	require.NoError(t, err)
-	w.in = in
-	out, err := w.cmd.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, w.cmd.Start())
-	go func() {
-		defer close(w.done)
-		for sc := bufio.NewScanner(out); sc.Scan(); {
-			w.mu.Lock()
-			w.out.WriteString(sc.Text() + "\n")
-			w.mu.Unlock()
-		}
-	}()
-	t.Cleanup(func() {
-		_ = w.cmd.Process.Kill() // it may have ended
-		<-w.done
-		_ = w.cmd.Wait() // it was killed
-	})
-	return w
-}
-
-func (w *writer) acks() (acked map[string]string, failed []string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return acks(w.out.String())
-}
-
-// end lets it end and returns the keys that were acked and the lines of those that failed.
-func (w *writer) end(t *testing.T) (acked map[string]string, failed []string) {
-	t.Helper()
-	_, err := io.WriteString(w.in.(io.Writer), "end\n")
-	require.NoError(t, err)
-	<-w.done
-	return w.acks()
-}
-
 // TestLedgerGroup proves that unmodified Java clients work with a group that elects its leader and go on when it is
 // killed, and that nothing acked is missing afterwards; the logs of all three are equal once they have come to rest. The
 // group of Apache is the measure of the harness.
@@ -156,7 +96,7 @@ func ledgerFailover(t *testing.T, by, clients line) {
 	g.start(t, first)
 	eventually(t, "acks beside the one that came back", func() bool { return count() > atKill+400 })
 	acked, failed := w.end(t)
-	t.Logf("%d acked, %d failed; the longest wait of one that was acked was %s ms", len(acked), len(failed), w.longest())
+	t.Logf("%d acked, %d failed; the longest wait of one that was acked was %v", len(acked), failed, w.longest())
 	got := javaKeys(t, clients, g.ns, "Ledger", "LedgerReaders", 0)
 	unknown := 0
 	for k, status := range acked {
@@ -174,18 +114,4 @@ func ledgerFailover(t *testing.T, by, clients line) {
 			sameLog(t, g.c, g.nodes[second], n)
 		}
 	}
-}
-
-func (w *writer) longest() string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	longest := 0
-	for l := range strings.Lines(w.out.String()) {
-		if f := strings.Fields(l); len(f) == 4 && f[0] == "ACK" {
-			if ms, err := strconv.Atoi(f[1]); err == nil {
-				longest = max(longest, ms)
-			}
-		}
-	}
-	return strconv.Itoa(longest)
 }

@@ -61,7 +61,7 @@ func (n *Node) raftConfig() *raft.Config {
 	c.LocalID = raft.ServerID(n.id.ID)
 	beat := n.heartbeat()
 	c.HeartbeatTimeout, c.ElectionTimeout = beat, beat
-	c.LeaderLeaseTimeout = beat - beat/10 // it ends before anybody stands for election, and no earlier: a host may be slow for a moment
+	c.LeaderLeaseTimeout = beat - beat/10   // it ends before anybody stands for election, and no earlier: a host may be slow for a moment
 	c.CommitTimeout = 50 * time.Millisecond // at the latest then an idle follower hears what is committed
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true

@@ -92,11 +92,12 @@ type brokerOffsets struct {
 	offsetTable
 	c       *Client
 	group   string
-	sending sync.Mutex // what was picked earlier is sent earlier
+	sending sync.Mutex              // what was picked earlier is sent earlier
+	told    map[MessageQueue]string // the master that was told last; guarded by sending
 }
 
 func newBrokerOffsets(c *Client, group string) *brokerOffsets {
-	return &brokerOffsets{offsetTable: newOffsetTable(), c: c, group: group}
+	return &brokerOffsets{offsetTable: newOffsetTable(), c: c, group: group, told: map[MessageQueue]string{}}
 }
 
 func (s *brokerOffsets) read(ctx context.Context, q MessageQueue) (int64, error) {
@@ -106,6 +107,7 @@ func (s *brokerOffsets) read(ctx context.Context, q MessageQueue) (int64, error)
 func (s *brokerOffsets) persist(ctx context.Context, surely bool, queues ...MessageQueue) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
+	s.tellSuccessors(queues)
 	var errs []error
 	for q, o := range s.pick(surely, queues) {
 		var err error
@@ -122,6 +124,18 @@ func (s *brokerOffsets) persist(ctx context.Context, surely bool, queues ...Mess
 	return errors.Join(errs...)
 }
 
+// tellSuccessors marks what another master was told than the one there is: nobody has answered, and a leader that has
+// died may have taken the newest offsets with it. Called with sending held.
+func (s *brokerOffsets) tellSuccessors(queues []MessageQueue) {
+	for _, q := range queues {
+		last, now := s.told[q], s.c.routes.master(q.BrokerName)
+		if last != "" && now != "" && now != last {
+			delete(s.told, q)
+			s.again(q)
+		}
+	}
+}
+
 // tell commits without an answer, as Java does every 5 s: to a slave while there is no master.
 func (s *brokerOffsets) tell(ctx context.Context, q MessageQueue, offset int64) error {
 	addr, err := s.c.masterOf(ctx, q.BrokerName)
@@ -130,7 +144,11 @@ func (s *brokerOffsets) tell(ctx context.Context, q MessageQueue, offset int64) 
 			return err
 		}
 	}
-	return s.c.oneway(ctx, addr, protocol.RequestUpdateConsumerOffset, commitHeader(s.group, q, offset), nil)
+	if err := s.c.oneway(ctx, addr, protocol.RequestUpdateConsumerOffset, commitHeader(s.group, q, offset), nil); err != nil {
+		return err
+	}
+	s.told[q] = addr
+	return nil
 }
 
 // fileOffsets stores in a file of this machine, for broadcast consumers (LocalFileOffsetStore): Java's

@@ -163,3 +163,22 @@ func TestHeldPullLeavesSilentSlave(t *testing.T) {
 	})
 	require.ErrorIs(t, err, errSilent)
 }
+
+// Proves that an offset which one master was told, and nobody answers that, is told to the next one without being new.
+func TestOffsetsFollowLeader(t *testing.T) {
+	cl, first, other := holdingGroup(t, says("leader"), "follower")
+	_, err := cl.refreshRoute(t.Context(), "T")
+	require.NoError(t, err)
+	s := newBrokerOffsets(cl, "g")
+	s.update(theQueue, 5, true)
+	require.NoError(t, s.persist(t.Context(), false, theQueue))
+	require.Eventually(t, func() bool { return first.committed("g", theQueue) == 5 }, 20*time.Second, time.Millisecond)
+	cl.routes.setLeader("broker-a", other.addr.String())
+	require.NoError(t, s.persist(t.Context(), false, theQueue))
+	require.Eventually(t, func() bool { return other.committed("g", theQueue) == 5 }, 20*time.Second, time.Millisecond)
+	had := other.count(protocol.RequestUpdateConsumerOffset)
+	require.NoError(t, s.persist(t.Context(), false, theQueue))
+	_, err = cl.CommittedOffset(t.Context(), "g", theQueue)
+	require.NoError(t, err) // it has been served after whatever came before it
+	require.Equal(t, had, other.count(protocol.RequestUpdateConsumerOffset), "it is told once")
+}

@@ -12,7 +12,6 @@ import (
 	"rmq/bench/driver/wire"
 	"rmq/internal/run"
 	"rmq/remoting"
-	"rmq/remoting/protocol"
 	"rmq/results"
 )
 
@@ -97,20 +96,11 @@ func ends(ctx context.Context, net *remoting.Client, addr string, topics []strin
 	out := map[queueKey]int64{}
 	for _, topic := range topics {
 		for q := range int32(queues) {
-			req := protocol.NewRequest(protocol.RequestGetMaxOffset)
-			protocol.EncodeExt(req, protocol.QueueHeader{Topic: topic, QueueID: q})
-			resp, err := net.Call(ctx, addr, req)
-			if err == nil {
-				err = resp.Err()
-			}
-			var h protocol.OffsetResponse
-			if err == nil {
-				err = protocol.DecodeExt(resp, &h)
-			}
+			end, err := wire.QueueEnd(ctx, net, addr, topic, q)
 			if err != nil {
-				return nil, fmt.Errorf("end of %s/%d at %s: %w", topic, q, addr, err)
+				return nil, err
 			}
-			out[queueKey{topic, q}] = h.Offset
+			out[queueKey{topic, q}] = end
 		}
 	}
 	return out, nil

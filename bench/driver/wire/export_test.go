@@ -17,6 +17,15 @@ func HandOver(ctx context.Context, s bench.Session) error {
 	return Ask(ctx, c.client, leader.Addr, protocol.NewRequest(protocol.RequestTransferLeader), nil)
 }
 
+// KillLeader ends the process of the member that leads the group of a session, as a crash does.
+func KillLeader(ctx context.Context, s bench.Session) error {
+	leader, err := s.(*session).cluster.own.Leader(ctx)
+	if err == nil {
+		leader.Kill()
+	}
+	return err
+}
+
 // Process is what a process has used so far.
 func Process(pid int) (c bench.Counters) {
 	countProcess(&c, pid)

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -10,8 +11,8 @@ import (
 	"rmq/results"
 )
 
-// lead is who takes the messages of a group. It is looked for anew once something sent there has failed, as a client
-// would, so that an election costs a measurement what it costs a user and no more.
+// lead is who takes the messages of a group or a pair. It is looked for anew once something asked of it has failed, as a
+// client would, so that an election costs a measurement what it costs a user and no more.
 type lead struct {
 	addr  atomic.Value // string
 	route atomic.Int64 // counts the searches; 0: nobody is looked for
@@ -34,38 +35,80 @@ func (l *lead) lose(route int64) {
 }
 
 // follows says whether another node may take over.
-func (s *session) follows() bool { return s.cluster.own != nil && s.cell.Cell.Repl == "raft" }
+func (s *session) follows() bool { return s.cluster.own != nil && len(s.cluster.own.Nodes) > 1 }
+
+// leader is who leads, and the route to it: waited for if something has failed on the last one known.
+func (s *session) leader(ctx context.Context) (addr string, route int64, err error) {
+	l := &s.lead
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := l.addr.Load().(string)
+	if !l.lost(l.route.Load()) {
+		return from, l.route.Load(), nil
+	}
+	began := time.Now()
+	leader, err := s.cluster.own.Leader(ctx)
+	if err != nil {
+		return "", 0, err
+	}
+	l.found(leader.Addr)
+	s.tail.moved()
+	if s.cell.Event != nil && leader.Addr != from {
+		s.cell.Event(results.EventLeader, fmt.Sprintf("%s > %s", from, leader.Addr), time.Since(began))
+	}
+	return leader.Addr, l.route.Load(), nil
+}
+
+// redial returns as many connections to addr as there are in conns: those, if they are to addr and open, or new ones, all
+// or none. The caller closes the old ones.
+func (s *session) redial(ctx context.Context, addr string, conns []*remoting.Conn) ([]*remoting.Conn, error) {
+	if !stale(addr, conns) {
+		return conns, nil
+	}
+	fresh := make([]*remoting.Conn, len(conns))
+	for i := range fresh {
+		var err error
+		if fresh[i], err = s.client.Dial(ctx, addr); err != nil {
+			closeConns(fresh[:i]) // nothing was sent
+			return nil, err
+		}
+	}
+	return fresh, nil
+}
+
+func stale(addr string, conns []*remoting.Conn) bool {
+	for _, c := range conns {
+		select {
+		case <-c.Done():
+			return true
+		default:
+			if c.RemoteAddr().String() != addr {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func closeConns(conns []*remoting.Conn) {
+	for _, c := range conns {
+		_ = c.Close() // it cannot fail
+	}
+}
 
 // follow waits for a leader and connects this sender with it. If there is none, or no way to it, the connections stay and
 // the messages fail.
 func (n *sender) follow() {
-	l := &n.s.lead
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lost(l.route.Load()) {
-		began, from := time.Now(), l.addr.Load()
-		leader, err := n.s.cluster.own.Leader(n.s.ctx)
-		if err != nil {
-			return
-		}
-		l.found(leader.Addr)
-		if n.s.cell.Event != nil && leader.Addr != from {
-			n.s.cell.Event(results.EventLeader, fmt.Sprintf("%v > %s", from, leader.Addr), time.Since(began))
-		}
+	addr, route, err := n.s.leader(n.s.ctx)
+	if err != nil {
+		return
 	}
-	conns := make([]*remoting.Conn, len(n.conns))
-	for i := range conns {
-		var err error
-		if conns[i], err = n.s.client.Dial(n.s.ctx, l.addr.Load().(string)); err != nil {
-			for _, c := range conns[:i] {
-				_ = c.Close() // nothing was sent
-			}
-			return
-		}
+	conns, err := n.s.redial(n.s.ctx, addr, n.conns)
+	if err != nil {
+		return
 	}
-	old := n.conns
-	n.conns, n.route = conns, l.route.Load()
-	for _, c := range old {
-		_ = c.Close() // what is on it has an unknown outcome
+	if old := n.conns; old[0] != conns[0] {
+		defer closeConns(old) // what is on them has an unknown outcome
 	}
+	n.conns, n.route = conns, route
 }

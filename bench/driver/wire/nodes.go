@@ -312,9 +312,14 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 	}
 	return c.await(ctx, "replicas to catch up", func() (bool, string) {
 		_, s := c.lead(ctx)
-		behind := slices.ContainsFunc(s.Peers, func(p replication.Peer) bool { return p.Quiet >= 0 && p.Written < end })
+		behind := slices.ContainsFunc(s.Peers, func(p replication.Peer) bool { return p.Quiet >= 0 && p.Written < end && !c.ended(p) })
 		return !behind && len(s.Peers) > 0, fmt.Sprintf("they hold %+v, the leader had %d", s.Peers, end)
 	})
+}
+
+// ended says that the process of a peer does not run. Who has begun to lead since says nothing of that.
+func (c *Cluster) ended(p replication.Peer) bool {
+	return slices.ContainsFunc(c.Nodes, func(n *Node) bool { return n.Addr == p.Client && !n.Running() })
 }
 
 // await asks until something is so, at most openTimeout.

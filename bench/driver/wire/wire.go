@@ -209,7 +209,7 @@ func (s *session) Config() map[string]string {
 	return m
 }
 
-// Sync implements [bench.Session]: it waits until every broker says that it has nothing left to flush.
+// Sync implements [bench.Session]: it waits until every broker that runs says that it has nothing left to flush.
 func (s *session) Sync(ctx context.Context) error {
 	if !s.stored {
 		return nil
@@ -221,7 +221,9 @@ func (s *session) Sync(ctx context.Context) error {
 		}
 		brokers = nil
 		for _, n := range own.Nodes {
-			brokers = append(brokers, n.Addr)
+			if n.Running() {
+				brokers = append(brokers, n.Addr)
+			}
 		}
 	}
 	for end := time.Now().Add(openTimeout); ; {

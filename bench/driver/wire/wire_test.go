@@ -2,12 +2,14 @@ package wire_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -128,16 +130,34 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
-// shaken is the driver with groups whose leader changes as soon as load has come.
+// shaken is the driver with groups whose leader changes as soon as load has come, and with consumers that are counted.
 type shaken struct {
 	wire.Driver
-	g *run.Group
+	g     *run.Group
+	shake func(ctx context.Context, s bench.Session) error
+
+	mu  *sync.Mutex
+	got map[int64]int // by number of the message: how often consumers have got it
 }
 
 func (d shaken) Open(ctx context.Context, c bench.Config) (bench.Session, error) {
+	consumer := c.Consumer
+	c.Consumer = func() func([]byte) {
+		take := consumer()
+		return func(body []byte) {
+			n, err := bench.ParsePayload(body, binary.BigEndian.Uint64(body[8:]))
+			if err != nil {
+				n = -1
+			}
+			d.mu.Lock()
+			d.got[n]++
+			d.mu.Unlock()
+			take(body)
+		}
+	}
 	s, err := d.Driver.Open(ctx, c)
 	if err == nil {
-		d.g.Go("hand over", func(ctx context.Context) error {
+		d.g.Go("shake", func(ctx context.Context) error {
 			for s.Counters().LogBytes == 0 {
 				select {
 				case <-ctx.Done():
@@ -145,29 +165,38 @@ func (d shaken) Open(ctx context.Context, c bench.Config) (bench.Session, error)
 				case <-time.After(time.Millisecond):
 				}
 			}
-			return wire.HandOver(ctx, s)
+			return d.shake(ctx, s)
 		})
 	}
 	return s, err
 }
 
-// Proves that load follows a group to its next leader within a part, that this is told, and that what was acknowledged
-// before and after is there.
+// Proves that load and consumers follow a group to its next leader within a part, whether the one before lives or not, that
+// this is told, that what was acknowledged before and after is there, and that consumers get every message that is, once.
 func TestLoadFollowsTheLeader(t *testing.T) {
-	g := run.New(t.Context(), "shaken")
-	p := plan(t, shaken{wire.Driver{BinDir: programs}, g}, results.Cell{Flush: "async", Topics: 2, Producers: 4, Window: 16, Rate: "max"})
-	p.Cells[0].Repl, p.Base.MaxBytes, p.Base.Duration = "raft", 0, 3*time.Second
-	st, err := bench.Run(t.Context(), p)
-	require.NoError(t, err)
-	require.NoError(t, g.Wait())
-	rs, err := st.Load()
-	require.NoError(t, err)
-	r := rs.Cells[0].Reps[0].Parts()[0]
-	require.True(t, r.Verify.OK(), "%+v", r.Verify)
-	at := slices.IndexFunc(r.Events, func(e results.Event) bool { return e.Kind == results.EventLeader })
-	require.GreaterOrEqual(t, at, 0, "%+v", r.Events)
-	require.Positive(t, r.Counts.Acked)
-	require.Less(t, r.Counts.FailedTotal(), int64(64*10), "only what was on its way fails: %v", r.Counts.Failed)
+	for name, shake := range map[string]func(context.Context, bench.Session) error{"hand over": wire.HandOver, "kill": wire.KillLeader} {
+		t.Run(name, func(t *testing.T) {
+			d := shaken{wire.Driver{BinDir: programs}, run.New(t.Context(), "shaken"), shake, &sync.Mutex{}, map[int64]int{}}
+			p := plan(t, d, results.Cell{Flush: "async", Topics: 2, Producers: 4, Window: 16, Rate: "max", Consumers: 2})
+			p.Cells[0].Repl, p.Base.MaxBytes, p.Base.Duration = "raft", 0, 2*time.Second
+			st, err := bench.Run(t.Context(), p)
+			require.NoError(t, err)
+			require.NoError(t, d.g.Wait())
+			rs, err := st.Load()
+			require.NoError(t, err)
+			r := rs.Cells[0].Reps[0].Parts()[0]
+			require.True(t, r.Verify.OK(), "%+v", r.Verify)
+			at := slices.IndexFunc(r.Events, func(e results.Event) bool { return e.Kind == results.EventLeader })
+			require.GreaterOrEqual(t, at, 0, "%+v", r.Events)
+			require.Positive(t, r.Counts.Acked)
+			require.Less(t, r.Counts.FailedTotal(), int64(64*10), "only what was on its way fails: %v", r.Counts.Failed)
+			require.Len(t, d.got, int(r.Verify.ByQueue), "of %d acknowledged", r.Verify.Acked)
+			for n, times := range d.got {
+				require.GreaterOrEqual(t, n, int64(0), "a body was damaged")
+				require.Equal(t, 1, times, "message %d", n)
+			}
+		})
+	}
 }
 
 // Proves that a run against a cluster that is there leaves it as it was, and reads its messages back

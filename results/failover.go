@@ -66,8 +66,10 @@ type Failover struct {
 	Clients []FailoverClient `json:"clients"`
 	Skipped []FailoverSkip   `json:"skipped,omitempty"`
 	Trials  []*FailoverTrial `json:"trials"`
-	// LostBetween counts acknowledged messages that were not found, or damaged, of those due in no trial.
+	// LostBetween counts acknowledged messages that were not found, of those due in no trial.
 	LostBetween int64 `json:"lost_between,omitempty"`
+	// Damaged counts bodies that are not as they were sent, and offsets that hold no message. Nobody can tell whose they are.
+	Damaged int64 `json:"damaged,omitempty"`
 	// GoneBetween counts messages that consumers had read, nobody acknowledged, and were not found, of those due in no trial.
 	GoneBetween int64 `json:"gone_between,omitempty"`
 	// ExpiredBetween counts those of a cluster whose retention had removed log: nobody can tell what became of them.
@@ -139,7 +141,6 @@ type FailoverClientTrial struct {
 	Duplicated int64  `json:"duplicated"`        // stored more than once: retries of what had been stored
 	Lost       int64  `json:"lost"`              // acknowledged and not found
 	Expired    int64  `json:"expired,omitempty"` // acknowledged and not found where retention had removed log
-	Corrupted  int64  `json:"corrupted"`         // found with another body
 	Failure    string `json:"failure,omitempty"` // the first error
 	// Bins counts acknowledgements in bins of 10 ms; FirstBin is the number of the first one, the bin of the event is 0.
 	FirstBin int     `json:"first_bin"`
@@ -381,7 +382,6 @@ type FailoverSummary struct {
 	Duplicated int64 `json:"duplicated"`
 	Lost       int64 `json:"lost"`
 	Expired    int64 `json:"expired,omitempty"`
-	Corrupted  int64 `json:"corrupted"`
 	Unaudited  int   `json:"unaudited,omitempty"` // trials whose messages were not read back
 	// Bins are mean acknowledgements in a bin of 10 ms, over the trials that count, the bin of the event at -FirstBin.
 	FirstBin int       `json:"first_bin"`
@@ -411,7 +411,7 @@ func (f *Failover) summarize(event, client string) *FailoverSummary {
 			continue
 		}
 		c := &t.Clients[i]
-		s.Lost, s.Corrupted, s.Expired = s.Lost+c.Lost, s.Corrupted+c.Corrupted, s.Expired+c.Expired
+		s.Lost, s.Expired = s.Lost+c.Lost, s.Expired+c.Expired
 		if !t.Audited {
 			s.Unaudited++
 		}
@@ -475,19 +475,44 @@ func (f *Failover) Stages() (out []FailoverStages) {
 	return out
 }
 
-// Lost is how many acknowledged messages were not found, or found damaged, over all trials.
+// Lost is how many acknowledged messages were not found, all in all.
 func (f *Failover) Lost() (n int64) {
 	n = f.LostBetween
 	for _, t := range f.Trials {
-		for _, c := range t.Clients {
-			n += c.Lost + c.Corrupted
-		}
+		n += t.lost()
 	}
 	return n
 }
 
-// ReadAndGone is how many messages consumers had read that nobody acknowledged and that were not found, all in all. A group
-// promises that there are none; a pair loses what its old master took and its new one never saw.
+func (t *FailoverTrial) lost() (n int64) {
+	for _, c := range t.Clients {
+		n += c.Lost
+	}
+	return n
+}
+
+// MayLose says that the replication allows an event to lose acknowledged messages: under async a slave that is promoted, as
+// after kill, stop and hand-over, need not have the newest.
+func (f *Failover) MayLose(event string) bool {
+	return f.Repl == "async" && slices.Contains([]string{FailKill, FailStop, FailHandover}, event)
+}
+
+// AllowedLost is how many of the lost the replication allows.
+func (f *Failover) AllowedLost() (n int64) {
+	promoted := false
+	for _, t := range f.Trials {
+		if f.MayLose(t.Event) {
+			promoted = true
+			n += t.lost()
+		}
+	}
+	if promoted {
+		n += f.LostBetween // due more than a second before such an event, or beside it
+	}
+	return n
+}
+
+// ReadAndGone is how many messages consumers had read that nobody acknowledged and that were not found, all in all.
 func (f *Failover) ReadAndGone() (n int64) {
 	n = f.GoneBetween
 	for _, t := range f.Trials {
@@ -496,12 +521,17 @@ func (f *Failover) ReadAndGone() (n int64) {
 	return n
 }
 
-// Broken is how many messages break what the replication promises.
+// Pair says that the replication is that of a master and a slave.
+func (f *Failover) Pair() bool { return f.Repl == "async" || f.Repl == "sync" }
+
+// Broken is how many messages break what the replication promises. A pair does not promise that what was read stays: it
+// loses what its old master took and its new one never saw.
 func (f *Failover) Broken() int64 {
-	if f.Repl == "async" || f.Repl == "sync" {
-		return f.Lost()
+	n := f.Damaged + f.Lost() - f.AllowedLost()
+	if !f.Pair() {
+		n += f.ReadAndGone()
 	}
-	return f.Lost() + f.ReadAndGone()
+	return n
 }
 
 // Expired is how many acknowledged messages were not found because retention had removed log, all in all.

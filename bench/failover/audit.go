@@ -154,18 +154,19 @@ func readBack(ctx context.Context, net *remoting.Client, addr string, from map[q
 
 // audit sets what was found against what was acknowledged, trial by trial. consumed is what consumers have read. removed is
 // how many bytes of log retention has taken since the load began: where it has, what is not there has expired and is no
-// loss, and the trials do not count. What comes back is of messages that were due in no trial.
-func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, gone, expired int64) {
+// loss, and the trials do not count.
+func (e *epoch) audit(found, consumed *ledger, removed int64) {
+	f := e.r.f
 	between := func(s *stream, from, to int64) {
 		for n := from; n < to; n++ {
 			switch {
 			case found.found[s.runID].count(n) > 0: // as it should be
 			case s.at(n).state.Load() == acked && removed > 0:
-				expired++
+				f.ExpiredBetween++
 			case s.at(n).state.Load() == acked:
-				lost++
+				f.LostBetween++
 			case removed == 0 && consumed.found[s.runID].count(n) > 0:
-				gone++
+				f.GoneBetween++
 			}
 		}
 	}
@@ -192,7 +193,7 @@ func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, gone, expir
 			}
 		}
 		between(s, done, s.count())
-		lost += found.found[s.runID].corrupted
+		f.Damaged += found.found[s.runID].corrupted
 	}
 	for _, t := range e.trials {
 		t.res.Audited = true
@@ -200,7 +201,7 @@ func (e *epoch) audit(found, consumed *ledger, removed int64) (lost, gone, expir
 			t.res.Void = fmt.Sprintf("retention removed %s of log before it was read back", results.FormatBytes(float64(removed)))
 		}
 	}
-	return lost + found.missing.Load(), gone, expired
+	f.Damaged += found.missing.Load()
 }
 
 // trial is one trial of an epoch, for the audit.

@@ -416,10 +416,7 @@ func (e *epoch) readAll(ctx context.Context) error {
 		e.r.o.say("%s", why)
 		e.r.f.Notes = append(e.r.f.Notes, why)
 	}
-	lost, gone, expired := e.audit(found, e.read, removed)
-	e.r.f.GoneBetween += gone
-	e.r.f.LostBetween += lost
-	e.r.f.ExpiredBetween += expired
+	e.audit(found, e.read, removed)
 	if why := found.missingAt.Load(); why != nil {
 		e.r.f.Notes = append(e.r.f.Notes, fmt.Sprintf("cluster %d: %d offsets hold no message: %s", e.r.made, found.missing.Load(), *why))
 	}

@@ -43,7 +43,8 @@ func TestFit(t *testing.T) {
 // loss where nothing was removed.
 func TestRetentionIsNoLoss(t *testing.T) {
 	for _, removed := range []int64{0, 4096} {
-		e := &epoch{}
+		f := &results.Failover{}
+		e := &epoch{r: &failoverRun{f: f}}
 		s := &stream{rate: 1000, runID: 7}
 		for n := range int64(5000) {
 			s.at(n).state.Store(acked)
@@ -55,21 +56,20 @@ func TestRetentionIsNoLoss(t *testing.T) {
 		for n := int64(1500); n < 5000; n++ {
 			found.found[7].add(n)
 		}
-		lost, gone, expired := e.audit(found, newLedger(7), removed)
-		require.Zero(t, gone)
+		f.Trials = append(f.Trials, res)
+		e.audit(found, newLedger(7), removed)
+		require.Zero(t, f.ReadAndGone())
 		require.True(t, res.Audited)
 		if removed == 0 {
-			require.EqualValues(t, 1000, lost)
+			require.EqualValues(t, 1000, f.LostBetween)
 			require.EqualValues(t, 500, res.Clients[0].Lost)
 			require.Empty(t, res.Void)
 			continue
 		}
-		require.Zero(t, lost)
-		require.EqualValues(t, 1000, expired)
+		require.EqualValues(t, 1000, f.ExpiredBetween)
 		require.Zero(t, res.Clients[0].Lost)
 		require.EqualValues(t, 500, res.Clients[0].Expired)
 		require.Contains(t, res.Void, "retention removed 4 KiB")
-		f := &results.Failover{Trials: []*results.FailoverTrial{res}, ExpiredBetween: expired}
 		require.Zero(t, f.Lost())
 		require.EqualValues(t, 1500, f.Expired())
 	}

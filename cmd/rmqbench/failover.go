@@ -176,7 +176,7 @@ func runFailover(ctx context.Context, f *failoverFlags, stdout, stderr io.Writer
 		return fmt.Errorf("%w (what was measured is in %s, marked incomplete)", err, o.OutDir)
 	}
 	if n := run.Broken(); n > 0 {
-		return &exitError{exitFailed, errors.New("audit: " + strconv.FormatInt(n, 10) + " acknowledged messages were lost, damaged or read and then gone")}
+		return &exitError{exitFailed, errors.New("audit: " + strconv.FormatInt(n, 10) + " messages were lost, damaged or read and then gone against what the replication promises")}
 	}
 	return nil
 }

@@ -104,14 +104,14 @@ const stagesTitle = "where the time goes: event → a node left sees that its le
 
 // countsTable is what became of the messages.
 func (r *Failover) countsTable() *table {
-	t := &table{head: []string{"<event", "<client", "n", "void", "due", "delayed", "failed", "unknown", "no answer", "duplicated", "lost", "damaged", "<read back"}}
+	t := &table{head: []string{"<event", "<client", "n", "void", "due", "delayed", "failed", "unknown", "no answer", "duplicated", "lost", "<read back"}}
 	for _, s := range r.sum {
 		audited := "all"
 		if s.Unaudited > 0 {
 			audited = fmt.Sprintf("all but %s", count(s.Unaudited, "trial"))
 		}
 		t.add(eventTitles[s.Event], s.Client, fmt.Sprint(s.Trials), fmt.Sprint(s.Void), results.FormatCount(float64(s.Due)), fmt.Sprint(s.Delayed), fmt.Sprint(s.Failed),
-			fmt.Sprint(s.Unknown), fmt.Sprint(s.Unfinished), fmt.Sprint(s.Duplicated), fmt.Sprint(s.Lost), fmt.Sprint(s.Corrupted), audited)
+			fmt.Sprint(s.Unknown), fmt.Sprint(s.Unfinished), fmt.Sprint(s.Duplicated), r.lostText(s), audited)
 	}
 	return t
 }
@@ -119,10 +119,24 @@ func (r *Failover) countsTable() *table {
 // notes are what weakens the numbers, the gravest first.
 func (r *Failover) notes() []string {
 	var ns []string
-	if n := r.f.Lost(); n > 0 {
-		ns = append(ns, fmt.Sprintf("LOST: %d acknowledged messages were not found, or were damaged (%d of them due between trials)", n, r.f.LostBetween))
+	between := ""
+	if n := r.f.LostBetween; n > 0 {
+		between = fmt.Sprintf(" (%d of them due more than a second before their event, or between trials)", n)
 	}
-	if n := r.f.ReadAndGone(); n > 0 {
+	if n := r.f.Damaged; n > 0 {
+		ns = append(ns, fmt.Sprintf("DAMAGED: %d bodies are not as they were sent, or offsets hold no message", n))
+	}
+	allowed := r.f.AllowedLost()
+	if n := r.f.Lost() - allowed; n > 0 {
+		ns = append(ns, fmt.Sprintf("LOST: %d acknowledged messages were not found%s", n, between))
+		between = ""
+	}
+	if allowed > 0 {
+		ns = append(ns, fmt.Sprintf("lost, as asynchronous replication may: %d acknowledged messages that the slave did not have yet when it was promoted%s", allowed, between))
+	}
+	if n := r.f.ReadAndGone(); n > 0 && r.f.Pair() {
+		ns = append(ns, fmt.Sprintf("read and gone, as with a pair it may be: %d messages that consumers had read from the old master, nobody acknowledged, and the new one never had", n))
+	} else if n > 0 {
 		ns = append(ns, fmt.Sprintf("READ AND GONE: %d messages that consumers had read and nobody acknowledged were not found", n))
 	}
 	if n := r.f.Expired(); n > 0 {
@@ -141,10 +155,8 @@ func (r *Failover) notes() []string {
 		if n > 0 && n-void < results.Enough(e) {
 			ns = append(ns, fmt.Sprintf("%s: %s that count, a claim takes %d: indicative", eventTitles[e], count(n-void, "trial"), results.Enough(e)))
 		}
-		if n > 0 && r.f.Lost() == 0 {
-			if audited := r.audited(e); audited > 0 {
-				ns = append(ns, fmt.Sprintf("%s: nothing lost in %s; loss per trial below %s with 95 %% confidence", eventTitles[e], count(audited, "trial"), results.FormatPercent(min(1, 3/float64(audited)))))
-			}
+		if lost, audited := r.audited(e); lost+r.f.LostBetween+r.f.Damaged == 0 && audited > ruleOfThree {
+			ns = append(ns, fmt.Sprintf("%s: nothing lost in %s; loss per trial below %s with 95 %% confidence", eventTitles[e], count(audited, "trial"), results.FormatPercent(ruleOfThree/float64(audited))))
 		}
 	}
 	voids := map[string]int{}
@@ -162,13 +174,30 @@ func (r *Failover) notes() []string {
 	return append(ns, r.f.Notes...)
 }
 
-func (r *Failover) audited(event string) (n int) {
-	for _, t := range r.f.Trials {
-		if t.Event == event && t.Audited {
-			n++
+// ruleOfThree over the trials without a loss bounds the chance of one, with 95 % confidence.
+const ruleOfThree = 3
+
+// audited are the trials of an event that were read back, and how many acknowledged messages were lost in any.
+func (r *Failover) audited(event string) (lost int64, trials int) {
+	for _, s := range r.sum {
+		if s.Event == event {
+			lost += s.Lost
 		}
 	}
-	return n
+	for _, t := range r.f.Trials {
+		if t.Event == event && t.Audited {
+			trials++
+		}
+	}
+	return lost, trials
+}
+
+// lostText is how many messages were lost, marked where that is allowed.
+func (r *Failover) lostText(s *results.FailoverSummary) string {
+	if s.Lost > 0 && r.f.MayLose(s.Event) {
+		return fmt.Sprintf("%d (allowed)", s.Lost)
+	}
+	return fmt.Sprint(s.Lost)
 }
 
 // Text writes the terminal screen: tables, a chart of acknowledgements round each event, notes.

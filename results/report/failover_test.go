@@ -78,3 +78,28 @@ func TestFailoverLoss(t *testing.T) {
 	require.True(t, strings.HasPrefix(notes, "note: LOST: 4 acknowledged messages"), notes)
 	require.NotContains(t, notes, "nothing lost")
 }
+
+// Proves that what a slave lacked when it was promoted is told as what asynchronous replication may lose, and that the same
+// in an event without a promotion, or damage, is not.
+func TestFailoverAllowedLoss(t *testing.T) {
+	f := madeUp()
+	f.Repl, f.Flush, f.Class, f.LostBetween = "async", "async", results.ClassD2, 1
+	f.Trials[2].Clients[0].Lost, f.Trials[3].ReadAndGone = 4, 2
+	notes := func() string {
+		var text bytes.Buffer
+		require.NoError(t, report.NewFailover(f, nil).Text(&text))
+		return text.String()
+	}
+	require.Zero(t, f.Broken())
+	require.Contains(t, notes(), "note: lost, as asynchronous replication may: 5 acknowledged messages that the slave did not have yet when it was promoted (1 of them due")
+	require.Contains(t, notes(), "read and gone, as with a pair it may be: 2 messages")
+	require.Contains(t, notes(), "4 (allowed)")
+	require.NotContains(t, notes(), "LOST")
+
+	f.Damaged = 1
+	require.EqualValues(t, 1, f.Broken())
+	require.Contains(t, notes(), "note: DAMAGED: 1 bodies")
+	f.Damaged, f.Trials[2].Event = 0, results.FailFreeze
+	require.EqualValues(t, 4, f.Broken())
+	require.Contains(t, notes(), "LOST: 4 acknowledged messages")
+}

@@ -129,3 +129,24 @@ func TestSendDuringElection(t *testing.T) {
 	require.NotEmpty(t, said(protocol.PermRead|protocol.PermWrite, map[int64]string{0: silent.addr.String()}).publish)
 	require.Empty(t, said(protocol.PermRead|protocol.PermWrite, map[int64]string{1: silent.addr.String()}).publish)
 }
+
+// Proves that a client that knew a master alone, since its slave was away when the route was asked for, finds the slave that
+// was promoted once the master is dead, without waiting for its next look at the route.
+func TestSendFindsPromotedSlave(t *testing.T) {
+	c := newFakeCluster(t, 1, "broker-a")
+	c.createTopic("T", 1)
+	cl := c.client(func(o *Options) { o.RouteInterval, o.HeartbeatInterval = time.Hour, time.Hour })
+	p := newProducer(t, cl, func(o *ProducerOptions) { o.Timeout = time.Hour })
+	_, err := p.Send(t.Context(), text("T", "1"))
+	require.NoError(t, err)
+	c.broker("broker-a").stop()
+	_, err = p.Send(t.Context(), text("T", "2"))
+	require.Error(t, err, "there is none")
+	promoted := c.start("broker-a")
+	c.createTopic("T", 1)
+	require.Eventually(t, func() bool {
+		_, err := p.Send(t.Context(), text("T", "3"))
+		return err == nil
+	}, 20*time.Second, 5*time.Millisecond)
+	require.Len(t, promoted.all("T"), 1)
+}

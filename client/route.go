@@ -323,12 +323,15 @@ const (
 
 // awaitLeader is for a broker that takes nothing now, at the address where it was tried ("": none is known); dead says that
 // nobody answers there. Where others hold its log too, and no other broker has queues of the topic, it waits a moment, asks
-// the nodes and then a name server who leads, and says that it is worth another try; false when ctx has ended. round counts
-// the calls of one send.
+// the nodes and then a name server who leads, and says that it is worth another try; false when ctx has ended. Where none is
+// known that does, a name server is asked once: one may have come since. round counts the calls of one send.
 func (c *Client) awaitLeader(ctx context.Context, topic, brokerName, tried string, dead bool, round int) bool {
 	r := c.routes.get(topic)
-	if r == nil || slices.ContainsFunc(r.publish, func(q MessageQueue) bool { return q.BrokerName != brokerName }) || !c.routes.replicated(brokerName) {
+	if r == nil || slices.ContainsFunc(r.publish, func(q MessageQueue) bool { return q.BrokerName != brokerName }) {
 		return false
+	}
+	if !c.routes.replicated(brokerName) {
+		return dead && round == 0 && c.succeeded(ctx, topic, brokerName, tried)
 	}
 	if round == 0 && c.routes.master(brokerName) != tried {
 		return true // another sender has found one
@@ -353,11 +356,28 @@ func (c *Client) awaitLeader(ctx context.Context, topic, brokerName, tried strin
 		}
 	}
 	c.routes.dropLeader(brokerName, tried)
+	c.findMaster(ctx, topic, brokerName)
+	return ctx.Err() == nil
+}
+
+// succeeded asks a name server about a broker that is dead and of which no other node was known, and says whether there is
+// one by now.
+func (c *Client) succeeded(ctx context.Context, topic, brokerName, dead string) bool {
+	m := c.routes.lock("leader of " + brokerName)
+	m.Lock()
+	defer m.Unlock()
+	if c.routes.master(brokerName) == dead && c.routes.mayAsk(brokerName) { // one of many senders asks, the others have its answer
+		c.findMaster(ctx, topic, brokerName)
+	}
+	return c.routes.master(brokerName) != dead || c.routes.replicated(brokerName)
+}
+
+// findMaster asks for the route of topic again, and takes it if the broker has a master in it.
+func (c *Client) findMaster(ctx context.Context, topic, brokerName string) {
 	data, err := c.fetchRoute(ctx, topic)
 	if err == nil && slices.ContainsFunc(data.BrokerDatas, func(b protocol.BrokerData) bool { return b.BrokerName == brokerName && b.BrokerAddrs[masterID] != "" }) {
 		c.routes.put(topic, newTopicRoute(topic, data))
 	}
-	return ctx.Err() == nil
 }
 
 // mayAsk says whether it is time again to ask who leads a group.

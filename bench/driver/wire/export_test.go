@@ -26,6 +26,9 @@ func KillLeader(ctx context.Context, s bench.Session) error {
 	return err
 }
 
+// MakeTopics makes the topics of a session, which are there already.
+func MakeTopics(ctx context.Context, s bench.Session) error { return s.(*session).makeTopics(ctx) }
+
 // Process is what a process has used so far.
 func Process(pid int) (c bench.Counters) {
 	countProcess(&c, pid)

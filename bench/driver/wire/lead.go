@@ -37,6 +37,14 @@ func (l *lead) lose(route int64) {
 // follows says whether another node may take over.
 func (s *session) follows() bool { return s.cluster.own != nil && len(s.cluster.own.Nodes) > 1 }
 
+// broker is where the i-th connection goes: to the brokers in turn, or to whoever led when it was looked for last.
+func (s *session) broker(i int) string {
+	if s.follows() {
+		return s.lead.addr.Load().(string)
+	}
+	return s.cluster.brokers[i%len(s.cluster.brokers)]
+}
+
 // leader is who leads, and the route to it: waited for if something has failed on the last one known.
 func (s *session) leader(ctx context.Context) (addr string, route int64, err error) {
 	l := &s.lead

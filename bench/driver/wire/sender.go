@@ -46,7 +46,7 @@ func (s *session) Sender(ops []*bench.Op) (bench.Sender, error) {
 	n := &sender{s: s, slots: make([]slot, len(ops))}
 	for i := range s.lanes {
 		// Lane by lane over the brokers of a cluster.
-		conn, err := s.client.Dial(ctx, s.cluster.brokers[(s.senders*s.lanes+i)%len(s.cluster.brokers)])
+		conn, err := s.client.Dial(ctx, s.broker(s.senders*s.lanes+i))
 		if err != nil {
 			return nil, err
 		}

@@ -52,7 +52,7 @@ func (s *session) startTail(ctx context.Context) error {
 	s.tail = t
 	lanes := make([]*lane, s.cell.Cell.Consumers)
 	for i := range lanes {
-		conn, err := s.client.Dial(ctx, s.cluster.brokers[i%len(s.cluster.brokers)])
+		conn, err := s.client.Dial(ctx, s.broker(i))
 		if err != nil {
 			return err
 		}

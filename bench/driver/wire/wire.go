@@ -119,49 +119,67 @@ type session struct {
 // Lanes implements [bench.Laned].
 func (s *session) Lanes() (lanes, run int) { return s.lanes, s.batch }
 
-// makeTopics makes the topics on every broker, many at a time.
+// makeTopics makes the topics on every broker; where another node may take over, by whoever leads.
 func (s *session) makeTopics(ctx context.Context) error {
 	began := time.Now()
-	const together = 64
 	for _, addr := range s.cluster.brokers {
-		conn, err := s.client.Conn(ctx, addr)
+		route := s.lead.route.Load()
+		err := s.makeTopicsAt(ctx, addr)
+		for end := time.Now().Add(openTimeout); err != nil && s.follows() && time.Now().Before(end) && pause(ctx, 100*time.Millisecond) == nil; {
+			s.lead.lose(route)
+			var lerr error
+			if addr, route, lerr = s.leader(ctx); lerr != nil {
+				return errors.Join(err, lerr)
+			}
+			err = s.makeTopicsAt(ctx, addr)
+		}
 		if err != nil {
 			return err
-		}
-		failed := make(chan error, len(s.cell.Topics))
-		slots := make(chan struct{}, together)
-		for _, topic := range s.cell.Topics {
-			slots <- struct{}{}
-			req := protocol.NewRequest(protocol.RequestUpdateAndCreateTopic)
-			protocol.EncodeExt(req, protocol.CreateTopicHeader{
-				Topic: topic, DefaultTopic: "TBW102", ReadQueueNums: int32(s.cell.Cell.Queues), WriteQueueNums: int32(s.cell.Cell.Queues),
-				Perm: protocol.PermRead | protocol.PermWrite, TopicFilterType: "SINGLE_TAG",
-			})
-			err := conn.Start(&remoting.Call{Request: req, Timeout: sendTimeout, Done: func(call *remoting.Call) {
-				err := call.Err
-				if err == nil {
-					err = call.Response.Err()
-				}
-				failed <- err
-				<-slots
-			}})
-			if err != nil {
-				return fmt.Errorf("make topic %s: %w", topic, err)
-			}
-		}
-		for range s.cell.Topics {
-			select {
-			case err := <-failed:
-				if err != nil {
-					return fmt.Errorf("make topics at %s: %w", addr, err)
-				}
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
 		}
 	}
 	if s.cell.Event != nil {
 		s.cell.Event("topics", fmt.Sprintf("%d made", len(s.cell.Topics)), time.Since(began))
+	}
+	return nil
+}
+
+// makeTopicsAt makes the topics on one broker, many at a time. Those that are there already stay as they are.
+func (s *session) makeTopicsAt(ctx context.Context, addr string) error {
+	const together = 64
+	conn, err := s.client.Conn(ctx, addr)
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, len(s.cell.Topics))
+	slots := make(chan struct{}, together)
+	for _, topic := range s.cell.Topics {
+		slots <- struct{}{}
+		req := protocol.NewRequest(protocol.RequestUpdateAndCreateTopic)
+		protocol.EncodeExt(req, protocol.CreateTopicHeader{
+			Topic: topic, DefaultTopic: "TBW102", ReadQueueNums: int32(s.cell.Cell.Queues), WriteQueueNums: int32(s.cell.Cell.Queues),
+			Perm: protocol.PermRead | protocol.PermWrite, TopicFilterType: "SINGLE_TAG",
+		})
+		err := conn.Start(&remoting.Call{Request: req, Timeout: sendTimeout, Done: func(call *remoting.Call) {
+			err := call.Err
+			if err == nil {
+				err = call.Response.Err()
+			}
+			failed <- err
+			<-slots
+		}})
+		if err != nil {
+			return fmt.Errorf("make topic %s: %w", topic, err)
+		}
+	}
+	for range s.cell.Topics {
+		select {
+		case err := <-failed:
+			if err != nil {
+				return fmt.Errorf("make topics at %s: %w", addr, err)
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	return nil
 }

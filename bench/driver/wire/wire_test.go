@@ -199,6 +199,16 @@ func TestLoadFollowsTheLeader(t *testing.T) {
 	}
 }
 
+// Proves that an election while topics are made ends nothing.
+func TestTopicsDuringElection(t *testing.T) {
+	c := bench.Config{Dir: t.TempDir(), Cell: results.Cell{Flush: "async", Repl: "raft", Write: "pwrite", Queues: 1}, Topics: []string{"A", "B"}}
+	s, err := wire.Driver{BinDir: programs}.Open(t.Context(), c)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.Close()) }()
+	require.NoError(t, wire.KillLeader(t.Context(), s))
+	require.NoError(t, wire.MakeTopics(t.Context(), s))
+}
+
 // Proves that a run against a cluster that is there leaves it as it was, and reads its messages back
 // through the queues alone.
 func TestTarget(t *testing.T) {

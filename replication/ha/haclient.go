@@ -403,9 +403,13 @@ func (hc *HAClient) syncs(ctx context.Context) error {
 	}
 }
 
+// announcePeriod is how often a master in whose place a node was promoted is called: one that is started again takes
+// messages, and shows them to consumers, until it has heard.
+const announcePeriod = 100 * time.Millisecond
+
 // announce tells the master in whose place this node was promoted, until it has heard.
 func (s *Service) announce(ctx context.Context) error {
-	t := time.NewTicker(max(s.o.Heartbeat, 100*time.Millisecond))
+	t := time.NewTicker(announcePeriod)
 	defer t.Stop()
 	for {
 		s.mu.Lock()

@@ -138,6 +138,15 @@ func TestGroupChanges(t *testing.T) {
 	commit(nodes[old], 5)
 	require.EqualValues(t, 7, read(nodes[old]), "it was on its way when the client went to the leader")
 
+	// Tools ask every node of a name to delete a topic: whoever follows has the leader do it.
+	p = connect(t, nodes[old])
+	leads := connect(t, nodes[next])
+	leads.require(leads.call(topicRequest("Gone")), protocol.ResponseSuccess)
+	p.require(p.call(request(protocol.RequestDeleteTopicInBroker, "topic", "Gone")), protocol.ResponseSuccess)
+	require.Nil(t, nodes[next].Topics.Get("Gone"))
+	require.Eventually(t, func() bool { return nodes[old].Topics.Get("Gone") == nil }, 30*time.Second, 5*time.Millisecond)
+	p.require(p.call(request(protocol.RequestDeleteTopicInBroker, "topic", "Gone", extRelayed, "true")), protocol.ResponseServiceNotAvailable)
+
 	p = connect(t, nodes[next])
 	change := func(pairs ...string) *protocol.Command {
 		return p.call(request(protocol.RequestChangeMember, pairs...))

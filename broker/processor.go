@@ -76,7 +76,7 @@ func (p *processors) adminProcessors() map[protocol.RequestCode]processor {
 
 		protocol.RequestUpdateAndCreateTopic:         p.leading(timed(&p.topicTimes, p.updateTopic)),
 		protocol.RequestUpdateAndCreateTopicList:     p.leading(timed(&p.topicTimes, p.updateTopicList)),
-		protocol.RequestDeleteTopicInBroker:          p.leading(handle(p.deleteTopic)),
+		protocol.RequestDeleteTopicInBroker:          p.relayed(handle(p.deleteTopic)),
 		protocol.RequestGetAllTopicConfig:            handle(p.allTopics),
 		protocol.RequestGetTopicConfig:               handle(p.topicConfig),
 		protocol.RequestGetTopicStatsInfo:            handle(p.topicStats),
@@ -199,6 +199,29 @@ func (p *processors) leading(f processor) processor {
 			return no.answer(req)
 		}
 		return f(c, req)
+	}
+}
+
+// extRelayed marks a request that another node has handed on.
+const extRelayed = "relayed"
+
+// relayed is leading for what tools ask of every node of a name: one that follows hands it to who leads.
+func (p *processors) relayed(f processor) processor {
+	here := p.leading(f)
+	return func(c *remoting.Conn, req *protocol.Command) *protocol.Command {
+		st := p.roles.newest()
+		if p.leads.Load() || st.Role != replication.Follower || st.Client == "" || req.GetString(extRelayed) != "" {
+			return here(c, req)
+		}
+		ctx, cancel := createContext()
+		defer cancel()
+		again := req.Clone()
+		again.Add(extRelayed, "true")
+		resp, err := p.registrar.client.Call(ctx, st.Client, again)
+		if err != nil { // it is gone, or about to be another one
+			return here(c, req)
+		}
+		return protocol.NewResponse(req, protocol.ResponseCode(resp.Code), string(resp.Remark))
 	}
 }
 

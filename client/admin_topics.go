@@ -113,9 +113,10 @@ func (a *Admin) DeleteTopicRoute(ctx context.Context, topic, cluster string) err
 	return err
 }
 
-// DeleteTopic removes a topic from all brokers of a cluster, its route and its order configuration.
+// DeleteTopic removes a topic from all brokers of a cluster, its route and its order configuration. The other nodes of a
+// name follow its master.
 func (a *Admin) DeleteTopic(ctx context.Context, cluster, topic string) error {
-	addrs, err := a.Brokers(ctx, cluster)
+	addrs, err := a.Masters(ctx, cluster)
 	if err != nil {
 		return err
 	}

@@ -106,9 +106,11 @@ func TestCheck(t *testing.T) {
 		"--events=meteor is unknown": func(o *failover.Options) { o.Events = []string{"meteor"} },
 		"--repl=four is unknown":     func(o *failover.Options) { o.Repl = "four" },
 		"--trials=0":                 func(o *failover.Options) { o.Trials = 0 },
-		"--topics=0 is out of range": func(o *failover.Options) { o.Topics = 0 },
-		"--max-log is below":         func(o *failover.Options) { o.MaxLog = o.Log },
-		"is no load":                 func(o *failover.Options) { o.Rate = bench.Rate{Closed: true} },
+		"--other-trials=-1":          func(o *failover.Options) { o.Others = -1 },
+		"leaves nothing to measure: partition: there is one node only": func(o *failover.Options) { o.Events = []string{"partition"} },
+		"--topics=0 is out of range":                                   func(o *failover.Options) { o.Topics = 0 },
+		"--max-log is below":                                           func(o *failover.Options) { o.MaxLog = o.Log },
+		"is no load":                                                   func(o *failover.Options) { o.Rate = bench.Rate{Closed: true} },
 	} {
 		o := options(t)
 		edit(&o)

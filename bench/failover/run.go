@@ -98,8 +98,10 @@ func (o *Options) Check() error {
 		return bad("--repl=%s is unknown: use one of %v", o.Repl, bench.Repls)
 	case !slices.Contains(bench.Flushes, o.Flush):
 		return bad("--flush=%s is unknown: use async or sync", o.Flush)
-	case o.Trials < 1 || o.Others < 0:
-		return bad("--trials=%d and --other-trials=%d: use 1 or more, 0 or more", o.Trials, o.Others)
+	case o.Trials < 1:
+		return bad("--trials=%d is out of range: use 1 or more, or leave kill out of --events", o.Trials)
+	case o.Others < 0:
+		return bad("--other-trials=%d is out of range: use 0 or more", o.Others)
 	case o.Topics < 1 || o.Topics > bench.MaxTopics:
 		return bad("--topics=%d is out of range: use 1 to %d", o.Topics, bench.MaxTopics)
 	case o.Queues < 1 || o.Queues > bench.MaxQueues:
@@ -116,7 +118,20 @@ func (o *Options) Check() error {
 	if _, err := os.Stat(filepath.Join(o.OutDir, results.FailoverFile)); err == nil {
 		return bad("%s already holds a run: choose another --out or remove it", o.OutDir)
 	}
-	return nil
+	return o.checkEvents()
+}
+
+// checkEvents complains where none of the events can be had.
+func (o *Options) checkEvents() error {
+	var whys []string
+	for _, e := range o.Events {
+		why := o.cannot(e)
+		if why == "" || o.Start != nil {
+			return nil
+		}
+		whys = append(whys, e+": "+why)
+	}
+	return &bench.UsageError{Err: fmt.Errorf("--repl=%s with --events=%s leaves nothing to measure: %s", o.Repl, strings.Join(o.Events, ","), strings.Join(whys, "; "))}
 }
 
 // failoverRun is a run in progress.

@@ -85,7 +85,7 @@ func (f *failoverFlags) options() (failover.Options, error) {
 		FaultsDir: f.faultsDir, JavaClient: f.javaClient, Target: f.target, OutDir: f.out, DataDir: f.dir, Keep: f.keep, Label: f.label,
 		Version: version(), Command: append([]string{"rmqbench"}, os.Args[1:]...), Events: results.FailoverEvents(),
 	}
-	if o.Others < 0 {
+	if o.Others == -1 {
 		o.Others = min(30, o.Trials)
 	}
 	if o.OutDir == "" {

@@ -268,6 +268,9 @@ func TestRuntimeInfo(t *testing.T) {
 	p.pull("G", "T", 0, 0, "*", 0)
 	var kv protocol.KVTable
 	p.ask(request(protocol.RequestGetBrokerRuntimeInfo), &kv)
+	var brief protocol.KVTable
+	p.ask(request(protocol.RequestGetBrokerRuntimeInfo, "roleOnly", "true"), &brief)
+	require.Empty(t, brief.Table, "it leads")
 	forms := map[string]string{
 		`^\d+$`: `brokerVersion bootTimestamp msgPutTotalYesterdayMorning msgPutTotalTodayMorning msgPutTotalTodayNow
 			msgGetTotalYesterdayMorning msgGetTotalTodayMorning msgGetTotalTodayNow sendThreadPoolQueueSize sendThreadPoolQueueCapacity

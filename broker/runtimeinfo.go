@@ -32,14 +32,18 @@ func (p *processors) viewStats(x *exchange, h *protocol.ViewBrokerStatsHeader) e
 
 // runtimeInfo answers 28. Tools split and parse these texts, so that keys and formats are those of Apache,
 // and every number is there.
-func (p *processors) runtimeInfo(x *exchange, _ *noHeader) error {
+func (p *processors) runtimeInfo(x *exchange, h *protocol.RuntimeInfoHeader) error {
 	t := map[string]string{}
-	p.aboutProcess(t)
-	p.aboutTraffic(t)
-	p.aboutStore(t)
-	p.aboutDisks(t)
-	p.aboutQueues(t)
-	maps.Copy(t, replication.Info(p.store))
+	if !h.RoleOnly {
+		p.aboutProcess(t)
+		p.aboutTraffic(t)
+		p.aboutStore(t)
+		p.aboutDisks(t)
+		p.aboutQueues(t)
+	}
+	if !h.RoleOnly || !p.leads.Load() {
+		maps.Copy(t, replication.Info(p.store))
+	}
 	return x.body(protocol.KVTable{Table: t})
 }
 

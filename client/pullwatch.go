@@ -137,7 +137,7 @@ func (c *Client) watchHeld(ctx context.Context) error {
 // asked of a slave that is not there end with an error.
 func (c *Client) askHolder(ctx context.Context, h *holder) {
 	ask, cancel := context.WithTimeout(ctx, c.opt.LeaderProbe)
-	info, err := decode[protocol.KVTable](c.call(ask, h.addr, protocol.RequestGetBrokerRuntimeInfo, nil, nil))
+	info, err := decode[protocol.KVTable](c.call(ask, h.addr, protocol.RequestGetBrokerRuntimeInfo, &protocol.RuntimeInfoHeader{RoleOnly: true}, nil))
 	cancel()
 	if err != nil && ctx.Err() == nil {
 		c.held.mu.Lock()

@@ -26,7 +26,9 @@ func holdingGroup(t *testing.T, table *atomic.Pointer[map[string]string], role s
 		case protocol.RequestPullMessage:
 			return protocol.NewResponse(req, never, "")
 		case protocol.RequestGetBrokerRuntimeInfo:
-			if says := table.Load(); says != nil {
+			if says := table.Load(); says != nil && (*says)["replicationRole"] == "leader" && req.GetString("roleOnly") == "true" {
+				return replyBody(req, protocol.KVTable{}) // as brokers of ours do
+			} else if says != nil {
 				return replyBody(req, protocol.KVTable{Table: *says})
 			}
 			return protocol.NewResponse(req, never, "")

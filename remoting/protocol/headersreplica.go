@@ -14,6 +14,13 @@ type PromoteResponse struct {
 	MayLose  int64 `ext:"mayLose"`  // bytes that may be lost; -1: cannot be told
 }
 
+// RuntimeInfoHeader is the header of GET_BROKER_RUNTIME_INFO. Apache's has none.
+type RuntimeInfoHeader struct {
+	// RoleOnly leaves out what many clients that ask often do not need: who leads answers with an empty table, others with
+	// what they know of their replication.
+	RoleOnly bool `ext:"roleOnly"`
+}
+
 // TransferLeaderHeader is the header of TRANSFER_LEADER, for the leader of a group. Ours.
 type TransferLeaderHeader struct {
 	Peer string `ext:"peer"` // who shall lead; "": who is furthest

@@ -66,6 +66,9 @@ func (r *Renderer) troubles() []sentence {
 		add(10, nil, "Smoke run: %s s measured, %s. A sign of life, not a measurement.", fmt.Sprintf("%g", m.DurS), count(m.Reps, "block"))
 	}
 	ss = append(ss, r.invalid()...)
+	if n := len(r.cells); n > 1 && len(r.effects) == 0 {
+		add(45, nil, "No effect of any factor is told: no two of %d cells that differ in one factor have valid repetitions.", n)
+	}
 	for _, d := range r.run.Probe.Drifts() {
 		if d.Ratio < 0.9 || d.Ratio > 1.1 {
 			add(40, nil, "The machine drifted: %s %s at the start, %s at the end (×%.2f).", d.Name, limitValue(d.Start, d.Unit), limitValue(d.End, d.Unit), d.Ratio)

@@ -86,14 +86,25 @@ type pullRequest struct {
 }
 
 // pull sends one pull and waits for its answer. With commit, offsets are stored only by a master. When another broker leads
-// while the pull is held, it goes there.
+// while the pull is held, or instead of one that cannot be reached, it goes there.
 func (c *Client) pull(ctx context.Context, r *pullRequest) (*PullResult, error) {
 	for moves := 0; ; moves++ {
+		addr, id := c.routes.replica(r.queue.BrokerName, r.brokerID)
 		res, err := c.pullOnce(ctx, r)
-		if moves == maxLeaderHints || !errors.Is(err, errMoved) {
+		switch {
+		case err == nil || moves == maxLeaderHints || ctx.Err() != nil:
+			return res, err
+		case errors.Is(err, errMoved):
+		case id != masterID || !unreachable(err) || !c.leaderElsewhere(ctx, r.queue, addr):
 			return res, err
 		}
 	}
+}
+
+// unreachable says of the error of a pull that nobody has answered it.
+func unreachable(err error) bool {
+	var remote *protocol.RemoteError
+	return !errors.As(err, &remote) && !errors.Is(err, errSilent)
 }
 
 func (c *Client) pullOnce(ctx context.Context, r *pullRequest) (*PullResult, error) {

@@ -184,3 +184,23 @@ func TestOffsetsFollowLeader(t *testing.T) {
 	require.NoError(t, err) // it has been served after whatever came before it
 	require.Equal(t, had, other.count(protocol.RequestUpdateConsumerOffset), "it is told once")
 }
+
+// Proves that a pull of a master that is gone goes at once to the node of its group that leads, and, where none does, to a
+// slave that a name server knows.
+func TestPullLeavesDeadMaster(t *testing.T) {
+	for _, role := range []string{"leader", "follower"} {
+		t.Run(role, func(t *testing.T) {
+			cl, first, other := holdingGroup(t, says("leader"), role)
+			_, err := cl.refreshRoute(t.Context(), "T")
+			require.NoError(t, err)
+			first.setIntercept(nil)
+			first.mu.Lock()
+			first.slave, first.others = true, map[int64]string{1: other.addr.String()} // what name servers know of it then
+			first.mu.Unlock()
+			require.NoError(t, first.server.Close())
+			res, err := cl.Pull(t.Context(), theQueue, 0, 1, Expression{}, 0)
+			require.NoError(t, err)
+			require.Equal(t, "there", string(res.Messages[0].Body))
+		})
+	}
+}

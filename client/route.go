@@ -372,6 +372,31 @@ func (c *Client) succeeded(ctx context.Context, topic, brokerName, dead string) 
 	return c.routes.master(brokerName) != dead || c.routes.replicated(brokerName)
 }
 
+// leaderElsewhere asks the other nodes of a broker whose master cannot be reached, and then a name server, whether a queue
+// can be read from another one by now: the next master, else a slave.
+func (c *Client) leaderElsewhere(ctx context.Context, q MessageQueue, dead string) bool {
+	if dead == "" || !c.routes.replicated(q.BrokerName) {
+		return false
+	}
+	m := c.routes.lock("leader of " + q.BrokerName)
+	m.Lock()
+	defer m.Unlock()
+	if c.routes.master(q.BrokerName) == dead && c.routes.mayAsk(q.BrokerName) { // one of many queues asks, the others have its answer
+		leader := ""
+		if c.opt.LeaderProbe > 0 {
+			leader = c.whoLeads(ctx, c.routes.nodes(q.BrokerName, dead), dead, electionAsk)
+		}
+		if leader != "" {
+			c.routes.setLeader(q.BrokerName, leader)
+		} else {
+			c.routes.dropLeader(q.BrokerName, dead)
+			_, _ = c.refreshRoute(ctx, q.Topic) // without an answer things are as they were
+		}
+	}
+	now, _ := c.routes.replica(q.BrokerName, masterID)
+	return now != "" && now != dead
+}
+
 // findMaster asks for the route of topic again, and takes it if the broker has a master in it.
 func (c *Client) findMaster(ctx context.Context, topic, brokerName string) {
 	data, err := c.fetchRoute(ctx, topic)

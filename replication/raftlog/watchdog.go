@@ -15,9 +15,10 @@ import (
 // watchdog looks whether the disk hangs. The library would keep leading: its heartbeats do not depend on
 // the disk (hazard H4).
 func (n *Node) watchdog(ctx context.Context) error {
-	tick := time.NewTicker(n.o.times.stallTransfer / 8)
+	period := n.o.times.stallTransfer / 8
+	tick := time.NewTicker(period)
 	defer tick.Stop()
-	moved, at := time.Now(), int64(-1)
+	disk := newStall(period, time.Now())
 	var handing atomic.Bool
 	for {
 		select {
@@ -29,18 +30,14 @@ func (n *Node) watchdog(ctx context.Context) error {
 			n.fatal(err)
 			return nil
 		}
-		flushed := n.Flushed()
-		if flushed != at || flushed >= n.Written() {
-			moved, at = time.Now(), flushed
-			continue
-		}
-		hangs := time.Since(moved) - n.patience()
+		still := disk.look(time.Now(), n.Flushed(), n.Written())
+		hangs := still - n.patience()
 		switch {
 		case hangs > n.o.times.stallExit:
-			n.fatal(fmt.Errorf("the disk has synced nothing for %v: this node stops, so that others can lead; check the disk of %s", time.Since(moved).Round(time.Millisecond), n.o.dir()))
+			n.fatal(fmt.Errorf("the disk has synced nothing for %v: this node stops, so that others can lead; check the disk of %s", still.Round(time.Millisecond), n.o.dir()))
 			return nil
 		case hangs > n.o.times.stallTransfer && n.prop.current() != nil && handing.CompareAndSwap(false, true):
-			n.o.Logger.Warn("the disk hangs: another node is to lead", "for", time.Since(moved).Round(time.Millisecond))
+			n.o.Logger.Warn("the disk hangs: another node is to lead", "for", still.Round(time.Millisecond))
 			n.group.Go("hand over", func(ctx context.Context) error {
 				ctx, cancel := context.WithTimeout(ctx, n.o.times.stallExit)
 				defer cancel()
@@ -52,6 +49,29 @@ func (n *Node) watchdog(ctx context.Context) error {
 			})
 		}
 	}
+}
+
+// stall measures for how long a disk has synced nothing of what waits for it.
+type stall struct {
+	period      time.Duration // between looks
+	moved, last time.Time
+	at          int64 // synced up to
+}
+
+func newStall(period time.Duration, now time.Time) *stall {
+	return &stall{period: period, moved: now, last: now, at: -1}
+}
+
+// look is that time as of now. What this process was stopped for does not count: nobody has asked the disk for anything then.
+func (s *stall) look(now time.Time, flushed, written int64) time.Duration {
+	if late := now.Sub(s.last) - s.period; late > 0 {
+		s.moved = s.moved.Add(late)
+	}
+	s.last = now
+	if flushed != s.at || flushed >= written {
+		s.moved, s.at = now, flushed
+	}
+	return now.Sub(s.moved)
 }
 
 // patience is how long it is normal that nothing is synced.

@@ -14,7 +14,7 @@ import (
 )
 
 // BenchmarkHeldPulls is what the leader of a group spends on 2,000 clients with a connection each, to which nothing comes:
-// CPU of its process in percent of a core, while they watch that it leads and while they do not.
+// CPU of its process in percent of a core, and its reads and writes, while they watch that it leads and while they do not.
 func BenchmarkHeldPulls(b *testing.B) {
 	const clients, watched = 2000, 10 * time.Second
 	cl, err := wire.Start(b.Context(), wire.Driver{BinDir: programs}, b.TempDir(), wire.Spec{Flush: "async", Write: "pwrite", Repl: "raft"})
@@ -52,15 +52,18 @@ func BenchmarkHeldPulls(b *testing.B) {
 				})
 			}
 			time.Sleep(5 * time.Second) // connected, and held
-			used := func() (ns int64) {
-				at := wire.Process(leader.PID()).CPUNanos
-				require.NotNil(b, at)
-				return *at
+			used := func() (cpuNS, calls int64) {
+				c := wire.Process(leader.PID())
+				require.NotNil(b, c.CPUNanos)
+				require.NotNil(b, c.Syscalls)
+				return *c.CPUNanos, *c.Syscalls
 			}
 			for b.Loop() {
-				before := used()
+				cpu, calls := used()
 				time.Sleep(watched)
-				b.ReportMetric(float64(used()-before)/float64(watched)*100, "%core")
+				cpuAfter, callsAfter := used()
+				b.ReportMetric(float64(cpuAfter-cpu)/float64(watched)*100, "%core")
+				b.ReportMetric(float64(callsAfter-calls)/watched.Seconds(), "calls/s")
 			}
 			g.Cancel()
 			require.NoError(b, g.Wait())

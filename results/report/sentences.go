@@ -55,23 +55,23 @@ func (r *Renderer) sentences() []sentence {
 
 func (r *Renderer) troubles() []sentence {
 	var ss []sentence
-	add := func(w float64, v *cellView, format string, a ...any) {
-		ss = append(ss, sentence{Kind: kindTrouble, Weight: w, Text: fmt.Sprintf(format, a...), Cell: v})
+	add := func(w float64, format string, a ...any) {
+		ss = append(ss, sentence{Kind: kindTrouble, Weight: w, Text: fmt.Sprintf(format, a...)})
 	}
 	m := r.run.Manifest
 	if !m.Complete {
-		add(100, nil, "The run is incomplete (%s): what is here was measured, what is missing was not.", orUnknown(m.Reason))
+		add(100, "The run is incomplete (%s): what is here was measured, what is missing was not.", orUnknown(m.Reason))
 	}
 	if m.Smoke() {
-		add(10, nil, "Smoke run: %s s measured, %s. A sign of life, not a measurement.", fmt.Sprintf("%g", m.DurS), count(m.Reps, "block"))
+		add(10, "Smoke run: %s s measured, %s. A sign of life, not a measurement.", fmt.Sprintf("%g", m.DurS), count(m.Reps, "block"))
 	}
 	ss = append(ss, r.invalid()...)
 	if n := len(r.cells); n > 1 && len(r.effects) == 0 {
-		add(45, nil, "No effect of any factor is told: no two of %d cells that differ in one factor have valid repetitions.", n)
+		add(45, "No effect of any factor is told: no two of %d cells that differ in one factor have valid repetitions.", n)
 	}
 	for _, d := range r.run.Probe.Drifts() {
 		if d.Ratio < 0.9 || d.Ratio > 1.1 {
-			add(40, nil, "The machine drifted: %s %s at the start, %s at the end (×%.2f).", d.Name, limitValue(d.Start, d.Unit), limitValue(d.End, d.Unit), d.Ratio)
+			add(40, "The machine drifted: %s %s at the start, %s at the end (×%.2f).", d.Name, limitValue(d.Start, d.Unit), limitValue(d.End, d.Unit), d.Ratio)
 		}
 	}
 	return ss

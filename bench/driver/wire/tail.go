@@ -203,9 +203,7 @@ func (t *tail) moves(ctx context.Context) error {
 		if !t.move(ctx) {
 			t.moved() // try again
 		}
-		if pause(ctx, tailRetry) != nil {
-			return nil
-		}
+		_ = pause(ctx, tailRetry) // where it is cut short, that is seen above
 	}
 }
 

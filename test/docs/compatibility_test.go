@@ -258,6 +258,7 @@ Where it differs on purpose:
 - An empty body is a message. A request that lacks a field is told which one.
 - Asking for a queue or a group does not create it. cloneGroupOffset without a topic clones all of them; a list of topics
   is taken whole, whatever is in force of it already.
+- GET_BROKER_RUNTIME_INFO with roleOnly=true, which is ours, tells only who leads.
 
 ` + "`TestSameAnswers`" + ` of test/interop/wire asks this broker and name server and Apache's the same questions, right and wrong ones.
 `

@@ -1,6 +1,7 @@
 package ha
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,7 +118,8 @@ func (s *Service) session(ctx context.Context, addr string) error {
 		return err
 	}
 	if h, _, err := c.read(); err != nil || h.Type != FrameGreeting {
-		return fmt.Errorf("no greeting: %w", errors.Join(err, ErrNotOurs))
+		return fmt.Errorf("no greeting, %w: what answers there is no replication port of a master, which is its haListenPort, listenPort + 1 unless set; check haMasterAddress",
+			cmp.Or(err, ErrNotOurs))
 	}
 	me, err := s.hello()
 	if err != nil {

@@ -164,9 +164,7 @@ func (s *Service) meet(ctx context.Context, c *peerConn, h Header, peer side) er
 		}
 	}
 	if got.Refuse != "" {
-		if s.news(peer.ID + got.Refuse) {
-			s.audit(c.conn.RemoteAddr(), peer.ID, got.Refuse, got.Fix)
-		}
+		s.audit(c.conn.RemoteAddr(), peer.ID, got.Refuse, got.Fix)
 		c.refuse(got.refusal())
 		return nil
 	}

@@ -573,8 +573,15 @@ func (s *Service) news(why string) bool {
 }
 
 // audit notes a peer that does not belong here, or does what no peer of ours would: one line with who,
-// what, and what to do.
+// what, and what to do, unless it has been said of that host a moment ago.
 func (s *Service) audit(remote net.Addr, id, what, fix string) {
+	host := ""
+	if remote != nil {
+		host, _, _ = net.SplitHostPort(remote.String()) // the port is another one every time
+	}
+	if !s.news(host + " " + id + " " + what) {
+		return
+	}
 	s.o.Logger.Warn("replication peer dropped", "node", s.o.ID, "remote", remote, "peer", id, "difference", what, "fix", fix)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,6 +190,8 @@ func TestForgedStockSlave(t *testing.T) {
 	strict := master(t, nil) // admits nobody
 	closed(t, stockSlave(t, strict, report(0)))
 	require.Contains(t, strict.log.String(), "name its address in haStockPeers")
+	closed(t, stockSlave(t, strict, report(0)))
+	require.Equal(t, 1, strings.Count(strict.log.String(), "name its address in haStockPeers"), "it comes again four times a second")
 }
 
 // Proves that what no Apache master sends ends the connection with a line that says why, and nothing of it is in the log

@@ -287,6 +287,9 @@ func (n *network) greet(c net.Conn, h hello) (helloReply, error) {
 	}
 	var scratch [headerBytes]byte
 	rh, err := readHeader(c, &scratch)
+	if errors.Is(err, io.EOF) {
+		return reply, fmt.Errorf("it hangs up without a word, %w: check that dLegerPeers gives the port of its log, and no other one", err)
+	}
 	if err != nil {
 		return reply, err
 	}

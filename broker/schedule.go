@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -328,7 +329,7 @@ func (s *ScheduleService) put(ctx context.Context, level int, offset int64, as [
 		<-done // the store ends all of them, also when it closes
 	}
 	for _, a := range kept[:n] {
-		err = errors.Join(err, a.Err)
+		err = cmp.Or(err, a.Err) // one tells it: those behind it failed with it
 	}
 	// In order: nothing counts behind the first that failed.
 	k := 0

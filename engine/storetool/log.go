@@ -204,6 +204,13 @@ func (w *walker) frame(pos, have int64, r *message.Record) ([]byte, engine.Frame
 			need = int(min(int64(max(n, len(b)+1, 4096)), have-pos))
 			continue
 		}
+		if err == nil && n > len(b) && kind == engine.FrameOther { // told by its header alone
+			if int64(n) <= have-pos {
+				need = n
+				continue
+			}
+			err = fmt.Errorf("%w: a frame of %d bytes, %d are left in the segment", message.ErrShort, n, have-pos)
+		}
 		if err != nil {
 			return nil, 0, describe(b, err)
 		}

@@ -276,6 +276,10 @@ func TestFifthModeReplicatesTables(t *testing.T) {
 	resp := p.call(topicRequest("U"))
 	p.require(resp, protocol.ResponseServiceNotAvailable)
 	require.Equal(t, "127.0.0.1:2", resp.GetString("leaderAddr"))
+	for range 2 { // it is not here any more the second time
+		p.require(p.call(request(protocol.RequestDeleteTopicInBroker, "topic", "U")), protocol.ResponseServiceNotAvailable)
+		p.require(p.call(request(protocol.RequestDeleteSubscriptionGroup, "groupName", "nobody")), protocol.ResponseServiceNotAvailable)
+	}
 	h.mu.Lock()
 	h.fail = nil
 	topics, groups := h.saves[topicsName], h.saves[groupsName]

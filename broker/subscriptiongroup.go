@@ -221,8 +221,8 @@ func (m *SubscriptionGroupManager) Delete(group string) (bool, error) {
 	had := m.remove(group)
 	if had {
 		m.version = m.version.Next(m.state(), m.clock().UnixMilli())
-		m.saver.changed()
 	}
+	m.saver.changed() // also of one that is not here: another node may lead by now
 	m.mu.Unlock()
 	return had, m.saver.save()
 }

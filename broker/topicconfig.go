@@ -425,11 +425,11 @@ func (m *TopicConfigManager) Delete(ctx context.Context, topic string) (bool, er
 	had := m.remove(topic)
 	if had {
 		m.version = m.version.Next(m.state(), m.clock().UnixMilli())
-		m.saver.changed()
 	}
+	m.saver.changed() // also of one that is not here: an earlier deletion may have failed, and another node may lead by now
 	m.mu.Unlock()
 	if !had {
-		return false, nil
+		return false, m.saver.save()
 	}
 	return true, m.publish(ctx)
 }

@@ -276,7 +276,8 @@ func TestFifthModeReplicatesTables(t *testing.T) {
 	resp := p.call(topicRequest("U"))
 	p.require(resp, protocol.ResponseServiceNotAvailable)
 	require.Equal(t, "127.0.0.1:2", resp.GetString("leaderAddr"))
-	for range 2 { // it is not here any more the second time
+	p.require(p.call(topicRequest("U")), protocol.ResponseServiceNotAvailable) // it is here by now, and nowhere else
+	for range 2 {                                                              // it is not here any more the second time
 		p.require(p.call(request(protocol.RequestDeleteTopicInBroker, "topic", "U")), protocol.ResponseServiceNotAvailable)
 		p.require(p.call(request(protocol.RequestDeleteSubscriptionGroup, "groupName", "nobody")), protocol.ResponseServiceNotAvailable)
 	}

@@ -397,7 +397,7 @@ func (m *TopicConfigManager) Put(ctx context.Context, configs ...*protocol.Topic
 		}
 	}
 	if len(changed) == 0 {
-		return nil
+		return m.saver.save() // an earlier one may have failed
 	}
 	return m.publish(ctx, changed...)
 }

@@ -115,12 +115,12 @@ func (a *Admin) brokersOf(ctx context.Context, cluster string, slaves bool) ([]s
 	if err != nil {
 		return nil, err
 	}
-	names, ok := info.ClusterAddrTable[cluster]
-	if !ok {
-		return nil, fmt.Errorf("cluster %s: %w: there are %v", cluster, ErrNotFound, slices.Sorted(maps.Keys(info.ClusterAddrTable)))
+	names, err := namesOf(info, cluster)
+	if err != nil {
+		return nil, err
 	}
 	var out []string
-	for _, name := range slices.Sorted(slices.Values(names)) {
+	for _, name := range names {
 		addrs := info.BrokerAddrTable[name].BrokerAddrs
 		for _, id := range slices.Sorted(maps.Keys(addrs)) {
 			if slaves || id == masterID {
@@ -129,6 +129,15 @@ func (a *Admin) brokersOf(ctx context.Context, cluster string, slaves bool) ([]s
 		}
 	}
 	return out, nil
+}
+
+// namesOf are the broker names of a cluster, sorted.
+func namesOf(info *protocol.ClusterInfo, cluster string) ([]string, error) {
+	names, ok := info.ClusterAddrTable[cluster]
+	if !ok {
+		return nil, fmt.Errorf("cluster %s: %w: there are %v", cluster, ErrNotFound, slices.Sorted(maps.Keys(info.ClusterAddrTable)))
+	}
+	return slices.Sorted(slices.Values(names)), nil
 }
 
 // eachBroker runs f for one address of every broker that has the topic: the master, else a slave.

@@ -49,6 +49,17 @@ func TestAdminTopics(t *testing.T) {
 	config, err := a.BrokerConfig(t.Context(), masters[0])
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"brokerName": "broker-a", "listenPort": "10911"}, config)
+	lost := c.broker("broker-b")
+	setSlave := func(slave bool) {
+		lost.mu.Lock()
+		defer lost.mu.Unlock()
+		lost.slave = slave
+	}
+	setSlave(true)
+	err = a.DeleteTopic(t.Context(), "DefaultCluster", "T")
+	require.ErrorIs(t, err, ErrNoBroker)
+	require.ErrorContains(t, err, "broker broker-b: ")
+	setSlave(false)
 	require.NoError(t, a.DeleteTopic(t.Context(), "DefaultCluster", "T"))
 	_, err = a.Route(t.Context(), "T")
 	require.ErrorIs(t, err, ErrNoRoute)

@@ -114,15 +114,23 @@ func (a *Admin) DeleteTopicRoute(ctx context.Context, topic, cluster string) err
 }
 
 // DeleteTopic removes a topic from all brokers of a cluster, its route and its order configuration. The other nodes of a
-// name follow its master.
+// name follow its master; a name that has none now is an error, and keeps the topic.
 func (a *Admin) DeleteTopic(ctx context.Context, cluster, topic string) error {
-	addrs, err := a.Masters(ctx, cluster)
+	info, err := a.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	names, err := namesOf(info, cluster)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, addr := range addrs {
-		errs = append(errs, a.DeleteTopicAt(ctx, addr, topic))
+	for _, name := range names {
+		if addr := info.BrokerAddrTable[name].BrokerAddrs[masterID]; addr != "" {
+			errs = append(errs, a.DeleteTopicAt(ctx, addr, topic))
+		} else {
+			errs = append(errs, fmt.Errorf("broker %s: %w: it has no master now, and keeps topic %s; delete it again once it has", name, ErrNoBroker, topic))
+		}
 	}
 	errs = append(errs, a.DeleteTopicRoute(ctx, topic, cluster), a.DeleteKV(ctx, OrderNamespace, topic))
 	return errors.Join(errs...)

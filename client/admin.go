@@ -100,7 +100,7 @@ func (a *Admin) Cluster(ctx context.Context) (*protocol.ClusterInfo, error) {
 	return decode[protocol.ClusterInfo](a.askServers(ctx, protocol.RequestGetBrokerClusterInfo, nil))
 }
 
-// Masters are the addresses of a cluster's masters, sorted by broker name.
+// Masters are the addresses of a cluster's masters, sorted by broker name; [ErrNoBroker] if there is none now.
 func (a *Admin) Masters(ctx context.Context, cluster string) ([]string, error) {
 	return a.brokersOf(ctx, cluster, false)
 }
@@ -127,6 +127,9 @@ func (a *Admin) brokersOf(ctx context.Context, cluster string, slaves bool) ([]s
 				out = append(out, addrs[id])
 			}
 		}
+	}
+	if len(out) == 0 {
+		return nil, fmt.Errorf("cluster %s: %w: none of %s has a master now; try again", cluster, ErrNoBroker, strings.Join(names, ", "))
 	}
 	return out, nil
 }

@@ -59,6 +59,10 @@ func TestAdminTopics(t *testing.T) {
 	err = a.DeleteTopic(t.Context(), "DefaultCluster", "T")
 	require.ErrorIs(t, err, ErrNoBroker)
 	require.ErrorContains(t, err, "broker broker-b: ")
+	c.broker("broker-a").slave = true // nobody else uses it now
+	_, err = a.Masters(t.Context(), "DefaultCluster")
+	require.ErrorIs(t, err, ErrNoBroker)
+	c.broker("broker-a").slave = false
 	setSlave(false)
 	require.NoError(t, a.DeleteTopic(t.Context(), "DefaultCluster", "T"))
 	_, err = a.Route(t.Context(), "T")

@@ -114,6 +114,11 @@ func (s *Service) serve(ctx context.Context, c *peerConn, known func()) error {
 
 // meet answers a hello.
 func (s *Service) meet(ctx context.Context, c *peerConn, h Header, peer side) error {
+	if h.Type == FrameHello && peer.Epochs.Last() <= s.epochs.Load().Last() {
+		if err := s.held(ctx, peer); err != nil {
+			return err
+		}
+	}
 	own, err := s.hello()
 	if err != nil {
 		return err

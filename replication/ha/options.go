@@ -46,6 +46,7 @@ type Options struct {
 	MaxLag       int64         `prop:"haMaxGapNotInSync"` // 0: 256 MiB; a slave further behind is not in sync
 	InSyncTime   time.Duration // 0: 15 s; a slave that had all it was sent so long ago is in sync
 	Heartbeat    time.Duration // 0: 1 s; of our own stream
+	HoldOff      time.Duration // 0: 300 ms; how long a master that has had slaves waits at its start for one that was promoted
 	StockBeat    time.Duration `prop:"haSendHeartbeatInterval"` // 0: 5 s; of the stock wire
 	Housekeeping time.Duration `prop:"haHousekeepingInterval"`  // 0: 20 s; a silent connection is closed
 
@@ -80,6 +81,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxLag, 256<<20)
 	setDefault(&o.InSyncTime, 15*time.Second)
 	setDefault(&o.Heartbeat, time.Second)
+	setDefault(&o.HoldOff, 3*announcePeriod)
 	setDefault(&o.StockBeat, 5*time.Second)
 	setDefault(&o.Housekeeping, 20*time.Second)
 	setDefault(&o.StockBatch, 32<<10)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"path"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -54,7 +55,7 @@ func TestPromote(t *testing.T) {
 			require.ErrorContains(t, err, "leads already")
 
 			if dead {
-				m.open() // it leads, until it hears
+				m.open() // it leads once it has waited, until it hears
 			}
 			p.setDown(false)
 			eventually(t, func() bool { return m.s.Role() == replication.Follower }, "demoted")
@@ -72,7 +73,7 @@ func TestPromote(t *testing.T) {
 			s.kill(0)
 			s.open()
 			m.open()
-			require.Equal(t, replication.Leader, s.s.Role())
+			eventually(t, func() bool { return s.s.Role() == replication.Leader }, "leads")
 			require.Equal(t, replication.Follower, m.s.Role())
 			require.Contains(t, s.log.String(), "was promoted: it leads")
 			require.Contains(t, m.log.String(), "another was promoted in its place")
@@ -108,6 +109,59 @@ func TestPromoteSync(t *testing.T) {
 	require.NoError(t, x.send(s, 20))
 	caughtUp(t, s, m)
 	x.audit(m)
+}
+
+// Proves that a master that is started again as it was waits before it takes messages or shows those of which no slave is
+// known to have them: it never leads if one was promoted meanwhile, it leads at once when its slave says that none was, and
+// soon when that says nothing.
+func TestHoldOff(t *testing.T) {
+	ctx := context.Background()
+	long := both(syncMode, func(o *Options) { o.HoldOff = time.Hour })
+	m := master(t, long)
+	s := slave(t, m, "a:1", long)
+	inSync(t, m, 1)
+	x := newSender(9)
+	require.NoError(t, x.send(m, 60))
+
+	m.kill(0)
+	m.open()
+	eventually(t, func() bool { return m.s.Role() == replication.Leader }, "leads once its slave has come")
+	inSync(t, m, 1)
+	require.NoError(t, x.send(m, 20))
+	caughtUp(t, m, s)
+
+	s.close()
+	require.ErrorIs(t, newSender(10).send(m, 5), replication.ErrNoReplica)
+	m.kill(0)
+	m.open()
+	require.Equal(t, replication.ReadOnly, m.s.Role())
+	require.Contains(t, m.s.Status().Why, "may have been promoted")
+	_, err := m.s.Append(ctx, []byte("x"))
+	require.ErrorIs(t, err, replication.ErrNotLeader)
+	require.Zero(t, m.s.Visible())
+
+	m.kill(0)
+	s.open()
+	_, err = s.s.Promote(ctx, true)
+	require.NoError(t, err)
+	m.open()
+	eventually(t, func() bool { return m.s.Role() == replication.Follower }, "follows")
+	inSync(t, s, 1)
+	require.NoError(t, x.send(s, 20))
+	caughtUp(t, s, m)
+	x.audit(m)
+	m.mu.Lock()
+	last := m.roles[len(m.roles)-3:]
+	m.mu.Unlock()
+	for _, st := range last {
+		require.NotEqual(t, replication.Leader, st.Role, "%v", last)
+	}
+
+	m.close()
+	s.kill(0)
+	s.o.HoldOff = 50 * time.Millisecond
+	s.open()
+	eventually(t, func() bool { return s.s.Role() == replication.Leader }, "leads alone")
 }
 
 // Proves that a clean stop of a master tells its slave that it has everything.

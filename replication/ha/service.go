@@ -22,7 +22,7 @@ import (
 // Service is one node of a log with a master and slaves: a [replication.Log] whose leader an operator
 // chooses ([replication.Promoter]). It is the HAService of Apache RocketMQ, with the store inside.
 //
-// Its goroutines: accept, housekeeping, events, client (follows a master while this node is a slave),
+// Its goroutines: accept, housekeeping, events, hold (of a master that starts), client (follows a master while this node is a slave),
 // announcer (tells a former master), and four a connection. All methods are safe for concurrent use.
 type Service struct {
 	*engine.Store
@@ -52,6 +52,7 @@ type Service struct {
 	reported map[string]bool      // read-only: who has been heard
 	told     map[string]time.Time // refusals that were logged
 	conns    map[*peerConn]struct{}
+	hold     chan struct{} // open while this node waits to lead, see held; nil if it never has
 	lastSeen lastSeen
 	closed   bool
 
@@ -121,6 +122,9 @@ func Open(ctx context.Context, o Options) (*Service, error) {
 	s.group.Go("events", s.tell)
 	s.group.Go("client", s.follow)
 	s.group.Go("announcer", s.announce)
+	if s.hold != nil {
+		s.group.Go("hold", s.keepHold)
+	}
 	return s, nil
 }
 
@@ -185,6 +189,12 @@ func (s *Service) begin(follower bool) error {
 		s.changed()
 		return nil
 	}
+	if len(s.rec.Replicas) > 0 {
+		s.why, s.hold = holdWhy, make(chan struct{})
+		s.role.Store(int32(replication.ReadOnly))
+		s.changed()
+		return nil
+	}
 	return s.leadLocked(false)
 }
 
@@ -230,10 +240,13 @@ func (s *Service) saveLocked(rec record) error {
 
 // demote ends the reign of this node: leader has begun a newer one, or is to be asked who has.
 func (s *Service) demote(epoch int64, leader, client string) error {
-	if s.Role() == replication.Follower {
+	s.mu.Lock() // nobody makes it lead meanwhile
+	was := s.Role()
+	s.role.Store(int32(replication.Follower))
+	s.mu.Unlock()
+	if was == replication.Follower {
 		return nil
 	}
-	s.role.Store(int32(replication.Follower))
 	s.transfer.follow() // lets go of those that wait and hold submit
 	s.submit.Lock()
 	s.transfer.follow()

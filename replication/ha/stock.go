@@ -19,6 +19,13 @@ import (
 func (s *Service) serveStock(ctx context.Context, c *peerConn, first [stockReportBytes]byte, known func()) error {
 	host, admitted := s.admits(c.conn.RemoteAddr())
 	end := int64(binary.BigEndian.Uint64(first[:]))
+	if s.hold != nil && admitted {
+		select {
+		case <-s.hold: // it would come back after seconds
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 	refused := func(what, fix string) error {
 		s.audit(c.conn.RemoteAddr(), "stock "+host, what, fix)
 		return nil

@@ -469,6 +469,11 @@ func (x *trial) caughtUp(patience time.Duration) {
 // must have ended.
 func (x *trial) loss(n *node, most int64) int64 {
 	x.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if p := n.positions(x); p["visible"] == p["written"] && p["dispatched"] == p["written"] {
+			break // what is stored is in the queues; whatever is not by the end of this time counts as lost
+		}
+	}
 	var scratch robust.Run
 	h := readNode(x, x.rpc, n.addr(), topicOfTrial, queuesOfTrial, nil)
 	j := judge(x.l, h, &scratch, x.lost)

@@ -65,7 +65,8 @@ func (x *trial) promoteSlave(dead *node) {
 	slave := x.others(dead)[0]
 	x.l.end(x)
 	p, err := x.promote(slave)
-	if err != nil {
+	accepted := err != nil
+	if accepted {
 		p, err = x.promote(slave, "--accept-loss")
 	}
 	require.NoError(x, err)
@@ -78,7 +79,7 @@ func (x *trial) promoteSlave(dead *node) {
 	if p.MayLose == 0 {
 		most = 0
 	}
-	x.run.L.Measured = max(x.run.L.Measured, x.loss(slave, most))
+	x.run.L.Measured = max(x.run.L.Measured, x.loss(slave, most, accepted))
 	x.l.fault()
 	x.l.start(x)
 	if x.col.sync {

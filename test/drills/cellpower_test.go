@@ -30,7 +30,7 @@ func (x *trial) afterCut(reported int64) {
 	if x.spec.Promise(x.col.name) == robust.LossW {
 		most = reported
 	}
-	lost := x.loss(leader, most)
+	lost := x.loss(leader, most, false)
 	x.run.W.Reported, x.run.W.Measured = max(x.run.W.Reported, reported), max(x.run.W.Measured, lost)
 }
 

@@ -466,8 +466,8 @@ func (x *trial) caughtUp(patience time.Duration) {
 }
 
 // loss judges what is there after a fault that may take something: at most bytes, and a tail. The load
-// must have ended.
-func (x *trial) loss(n *node, most int64) int64 {
+// must have ended. Where an operator has accepted a loss, what was read and never acknowledged may go with it.
+func (x *trial) loss(n *node, most int64, accepted bool) int64 {
 	x.Helper()
 	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		if p := n.positions(x); p["visible"] == p["written"] && p["dispatched"] == p["written"] {
@@ -487,7 +487,7 @@ func (x *trial) loss(n *node, most int64) int64 {
 		x.lost[w] = true
 	}
 	x.run.Lost += int64(len(j.lost))
-	if gone := x.reader.unseen(h); most == 0 && gone > 0 {
+	if gone := x.reader.unseen(h); most == 0 && !accepted && gone > 0 {
 		x.run.Unseen += gone
 		x.Errorf("%d messages were read before the fault and are gone", gone)
 	}

@@ -93,15 +93,15 @@ func (s *Store) scanQueue(r *ReadResult, q *ConsumeQueue, query *ReadQuery) erro
 			return nil
 		}
 		left -= n
-		if full, err := s.takeEntries(r, query, entries[:n]); full || err != nil {
+		if full, err := s.takeEntries(r, q, query, entries[:n]); full || err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// takeEntries adds the records of some entries, and reports when no more fit.
-func (s *Store) takeEntries(r *ReadResult, query *ReadQuery, entries []format.CQEntry) (full bool, err error) {
+// takeEntries adds the records of entries of q, which begin at r.NextOffset, and reports when no more fit.
+func (s *Store) takeEntries(r *ReadResult, q *ConsumeQueue, query *ReadQuery, entries []format.CQEntry) (full bool, err error) {
 	for i, e := range entries {
 		none := len(r.pieces) == 0
 		switch {
@@ -125,7 +125,7 @@ func (s *Store) takeEntries(r *ReadResult, query *ReadQuery, entries []format.CQ
 		if !query.InMemory {
 			ahead, sparse = aheadOf(entries[i:], query.MaxBytes-r.Bytes)
 		}
-		if err := s.addRange(r, e.Offset, int(e.Size), ahead, sparse); err != nil {
+		if err := s.addRange(r, queueSlot{q, r.NextOffset}, e.Offset, int(e.Size), ahead, sparse); err != nil {
 			if errors.Is(err, ErrCold) {
 				return true, coldEnd(r)
 			}

@@ -189,11 +189,30 @@ var readSlots = make(chan struct{}, 32)
 
 const memoryOnly = -1
 
-// addRange adds the record of n bytes at pos. From memory if the newest bytes hold it, else by
-// pread, with its checksum verified. When a file has to be read, ahead bytes are read from pos on, if
-// that is more, and the record is copied out of them if they are sparse; with memoryOnly it is
-// [ErrCold] instead.
-func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int, sparse bool) error {
+// queueSlot is the place in a queue that a record is read for. Without a queue any record will do.
+type queueSlot struct {
+	q      *ConsumeQueue
+	offset int64
+}
+
+var errOtherPlace = errors.New("record is not the one that its queue has there")
+
+// check verifies that rec is the record of the place. Most records have no checksum over their head, so
+// damage there shows only against what the queue knows.
+func (at queueSlot) check(rec *message.Record) error {
+	q := at.q
+	if q == nil || rec.QueueOffset == at.offset && rec.QueueID == q.id && string(rec.Topic) == q.topic && rec.SysFlag.ConsumesOffset() {
+		return nil
+	}
+	return fmt.Errorf("%w: offset %d of %s/%d is wanted, it says %d of %q/%d with system flags %#x",
+		errOtherPlace, at.offset, q.topic, q.id, rec.QueueOffset, rec.Topic, rec.QueueID, int32(rec.SysFlag))
+}
+
+// addRange adds the record of n bytes at pos, which is that of a place in a queue. From memory if the
+// newest bytes hold it, the very ones that the queue's entry was made from, else by pread, with checksum,
+// position and place verified. When a file has to be read, ahead bytes are read from pos on, if that is
+// more, and the record is copied out of them if they are sparse; with memoryOnly it is [ErrCold] instead.
+func (s *Store) addRange(r *ReadResult, at queueSlot, pos int64, n, ahead int, sparse bool) error {
 	m := s.files.Find(pos)
 	if m == nil {
 		return ErrOffsetTooSmall
@@ -250,6 +269,9 @@ func (s *Store) addRange(r *ReadResult, pos int64, n, ahead int, sparse bool) er
 	if err == nil {
 		err = s.o.Framing.Check(b, pos, &rec)
 	}
+	if err == nil {
+		err = at.check(&rec)
+	}
 	if err != nil {
 		return &CorruptionError{Path: m.Path(), Offset: pos, What: "record unreadable", Err: err}
 	}
@@ -285,7 +307,7 @@ func (s *Store) Lookup(pos int64) (*ReadResult, error) {
 	if n < message.MinRecordBytes || int64(n) > s.o.SegmentBytes-pos%s.o.SegmentBytes || pos+int64(n) > s.log.visible.Load() {
 		return r, fmt.Errorf("record at %d: %w", pos, ErrNotFound)
 	}
-	err := s.addRange(r, pos, n, n, false)
+	err := s.addRange(r, queueSlot{}, pos, n, n, false)
 	var damage *CorruptionError
 	if errors.As(err, &damage) && errors.Is(err, message.ErrBadMagic) {
 		err = fmt.Errorf("record at %d: %w", pos, ErrNotFound)

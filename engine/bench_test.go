@@ -159,3 +159,47 @@ func BenchmarkOpen(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRead is a read of 32 records of 1 KiB by queue offset, from memory and from a file in the page
+// cache.
+func BenchmarkRead(b *testing.B) {
+	const records, count = 4096, 32
+	for _, where := range []string{"memory", "file"} {
+		b.Run(where, func(b *testing.B) {
+			o := Options{Dir: b.TempDir(), SegmentBytes: 64 << 20}
+			s, err := Open(context.Background(), o)
+			if err != nil {
+				b.Fatal(err)
+			}
+			body := make([]byte, 1024)
+			for range records {
+				if _, err := s.Append(context.Background(), record("Topic", 0, body, "k")); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := s.WaitDispatchedPos(context.Background(), s.Max()); err != nil {
+				b.Fatal(err)
+			}
+			if where == "file" {
+				if err := s.Close(); err != nil {
+					b.Fatal(err)
+				}
+				if s, err = Open(context.Background(), o); err != nil {
+					b.Fatal(err)
+				}
+			}
+			defer s.Close()
+			var r ReadResult
+			q := ReadQuery{Topic: "Topic", MaxCount: count, MaxBytes: 1 << 20}
+			b.SetBytes(count * 1024)
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := s.Read(&r, &q); err != nil || r.Count() != count {
+					b.Fatal(err, r.Count())
+				}
+				r.Release()
+				q.Offset = (q.Offset + 7*count) % (records - count)
+			}
+		})
+	}
+}

@@ -62,6 +62,7 @@ type ReadResult struct {
 	pooled []*[]byte
 	rest   []byte // of the newest of them, what nothing was read into yet
 	window window
+	rec    message.Record // being verified
 }
 
 // window is a run of log bytes that were read from a file at once: a queue's records often lie close
@@ -261,16 +262,15 @@ func (s *Store) addRange(r *ReadResult, at queueSlot, pos int64, n, ahead int, s
 		}
 		b = buf[:n]
 	}
-	var rec message.Record
-	size, kind, err := s.o.Framing.Next(b, pos, &rec)
+	size, kind, err := s.o.Framing.Next(b, pos, &r.rec)
 	if err == nil && (kind != FrameRecord || size != n) {
 		err = fmt.Errorf("no record of %d bytes", n)
 	}
 	if err == nil {
-		err = s.o.Framing.Check(b, pos, &rec)
+		err = s.o.Framing.Check(b, pos, &r.rec)
 	}
 	if err == nil {
-		err = at.check(&rec)
+		err = at.check(&r.rec)
 	}
 	if err != nil {
 		return &CorruptionError{Path: m.Path(), Offset: pos, What: "record unreadable", Err: err}

@@ -3,7 +3,9 @@
 package drills
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -12,6 +14,7 @@ import (
 
 	"rmq/internal/vfs/powercut"
 	"rmq/remoting/protocol"
+	"rmq/replication"
 	"rmq/test/robust"
 )
 
@@ -56,14 +59,45 @@ func cutLeader(x *trial, way powercut.Way) {
 		}
 		x.l.awaitAcks(x, 50)
 		x.caughtUpUnderLoad(leader)
-		if x.col.raft {
-			time.Sleep(time.Second) // a second cut before the node is let in again would be one of a majority
-		}
+		x.votesAgain(leader)
 	}
 	if x.col.name == "rS" {
 		x.lastCopy()
 	}
 	x.settle()
+}
+
+// votesAgain waits until a node that has come back has its vote, under whatever identity: one that may have forgotten is
+// let in without it. Until then the group of three has two voters, and the next cut would take half of them.
+func (x *trial) votesAgain(n *node) {
+	x.Helper()
+	if !x.col.raft {
+		return
+	}
+	eventually(x, 20*time.Second, n.addr()+" has a vote", func() bool {
+		mine, ok := x.status(n)
+		if !ok || mine.Role != replication.Follower {
+			return ok && mine.Role == replication.Leader
+		}
+		leader := x.leader()
+		if leader == nil || leader == n {
+			return false
+		}
+		st, ok := x.status(leader)
+		return ok && slices.ContainsFunc(st.Peers, func(p replication.Peer) bool { return p.ID == mine.ID && p.Voter })
+	})
+}
+
+// status is what a node says of its part in the group; false if it says nothing now.
+func (x *trial) status(n *node) (replication.Status, bool) {
+	ctx, cancel := context.WithTimeout(x.Context(), time.Second)
+	defer cancel()
+	info, err := x.cl.Admin().RuntimeInfo(ctx, n.addr())
+	if err != nil {
+		return replication.Status{}, false
+	}
+	st, _, ok := replication.ParseInfo(info)
+	return st, ok
 }
 
 // lastCopy takes the power of the leader while of the others one is dead and one has seen nothing of late: what was
@@ -129,9 +163,7 @@ func cutFollower(x *trial) {
 		}
 		x.l.awaitAcks(x, 50)
 		x.caughtUpUnderLoad(n)
-		if x.col.raft {
-			time.Sleep(time.Second) // a second cut before the node is let in again would be one of a majority
-		}
+		x.votesAgain(n)
 	}
 	x.settle()
 }

@@ -229,19 +229,30 @@ func (t *transport) AppendEntries(id raft.ServerID, addr raft.ServerAddress, q *
 	return nil
 }
 
-// awaitUp waits for a peer that is away, until the instance of raft ends. To fail at once would do harm: the library waits
+// awaitUp waits for a member that is away, until the instance of raft ends. To fail at once would do harm: the library waits
 // twice as long after each failure, up to ten seconds, and sends nothing meanwhile, however soon the peer is back.
+//
+// For one that is no member, any more or yet, it waits a while: the library ends its part for a member that was removed once
+// it has sent that, or has failed to, and calls it until then.
 func (p *peer) awaitUp(t *transport) error {
 	p.mu.Lock()
 	up := p.up
 	p.mu.Unlock()
-	select {
-	case <-up:
-		return nil
-	case <-t.done:
-		return errNotReady
-	case <-p.ctx.Done():
-		return context.Cause(p.ctx)
+	late := time.NewTimer(deadAfter)
+	defer late.Stop()
+	for {
+		select {
+		case <-up:
+			return nil
+		case <-t.done:
+			return errNotReady
+		case <-p.ctx.Done():
+			return context.Cause(p.ctx)
+		case <-late.C:
+			if p.net.expel(p) {
+				return fmt.Errorf("%s at %s is not connected, and is no member", p.id, p.addr)
+			}
+		}
 	}
 }
 

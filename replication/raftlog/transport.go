@@ -86,6 +86,7 @@ type network struct {
 
 	mu    sync.Mutex
 	peers map[raft.ServerID]*peer
+	kept  map[raft.ServerID]bool // the other members, as far as is committed; nil while that is not known
 	open  map[net.Conn]struct{}
 	told  map[string]time.Time // why connections were refused
 }
@@ -189,12 +190,27 @@ func (n *network) peer(id raft.ServerID, addr raft.ServerAddress) *peer {
 func (n *network) retain(keep map[raft.ServerID]bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.kept = keep
 	for id, p := range n.peers {
 		if !keep[id] {
 			p.cancel()
 			delete(n.peers, id)
 		}
 	}
+}
+
+// expel forgets a peer unless it is a member; false if it is.
+func (n *network) expel(p *peer) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.kept == nil || n.kept[p.id] {
+		return false
+	}
+	p.cancel()
+	if n.peers[p.id] == p {
+		delete(n.peers, p.id)
+	}
+	return true
 }
 
 // known lists the peers.

@@ -317,6 +317,18 @@ func (c *Cluster) CaughtUp(ctx context.Context) error {
 	})
 }
 
+// dispatched waits until the queues of a node have all that its log holds.
+func (c *Cluster) dispatched(ctx context.Context, n *Node) error {
+	return c.await(ctx, "queues", func() (bool, string) {
+		table, err := RuntimeInfo(ctx, c.client, n.Addr)
+		if err != nil {
+			return false, err.Error()
+		}
+		behind := table["dispatchBehindBytes"]
+		return behind == "0", fmt.Sprintf("those of %s are %s bytes behind", n.Addr, behind)
+	})
+}
+
 // ended says that the process of a peer does not run. Who has begun to lead since says nothing of that.
 func (c *Cluster) ended(p replication.Peer) bool {
 	return slices.ContainsFunc(c.Nodes, func(n *Node) bool { return n.Addr == p.Client && !n.Running() })

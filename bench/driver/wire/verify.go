@@ -44,10 +44,13 @@ func (s *session) Verify(ctx context.Context, a *bench.Auditor) error {
 		return err
 	}
 	s.cluster.brokers = []string{leader.Addr}
-	if err := s.pullAll(ctx, a); err != nil {
+	if err := own.CaughtUp(ctx); err != nil {
 		return err
 	}
-	if err := own.CaughtUp(ctx); err != nil {
+	if err := own.dispatched(ctx, leader); err != nil { // a pull tells what is in a queue, not what is on its way there
+		return err
+	}
+	if err := s.pullAll(ctx, a); err != nil {
 		return err
 	}
 	status, _, _ := own.Status(ctx, leader)

@@ -44,6 +44,14 @@ func (s *Service) held(ctx context.Context, peer side) error {
 		s.endHoldLocked()
 	}
 	s.mu.Unlock()
+	return s.awaitHold(ctx)
+}
+
+// awaitHold returns once the wait is over, if there is one.
+func (s *Service) awaitHold(ctx context.Context) error {
+	if s.hold == nil {
+		return nil
+	}
 	select {
 	case <-s.hold:
 		return nil

@@ -19,11 +19,9 @@ import (
 func (s *Service) serveStock(ctx context.Context, c *peerConn, first [stockReportBytes]byte, known func()) error {
 	host, admitted := s.admits(c.conn.RemoteAddr())
 	end := int64(binary.BigEndian.Uint64(first[:]))
-	if s.hold != nil && admitted {
-		select {
-		case <-s.hold: // it would come back after seconds
-		case <-ctx.Done():
-			return context.Cause(ctx)
+	if admitted {
+		if err := s.awaitHold(ctx); err != nil { // refused now it would come back after seconds
+			return err
 		}
 	}
 	refused := func(what, fix string) error {
